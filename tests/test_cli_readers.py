@@ -127,6 +127,10 @@ def test_a_page_reads_nothing_of_those_before_it(store: str) -> None:
             asked.append((query, values))
             return database.select(query, values)
 
+        def select_at_once(self, query: str, names: list[str], values: Any = ()) -> list[Any]:
+            asked.append((query, values))
+            return database.select_at_once(query, names, values)
+
         def __getattr__(self, name: str) -> Any:
             return getattr(database, name)
 
@@ -365,3 +369,23 @@ finally:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr.splitlines()[-1] == "[]", done.stderr
     assert done.stdout.strip()
+
+
+def test_rows_at_once_are_those_of_a_query(tmp_path: Path) -> None:
+    """Also where JSON has no form for a value: bytes, infinity, text that is no UTF-8."""
+    with sqlite3.connect(tmp_path / "any.db") as made:
+        made.execute("CREATE TABLE t (c0, c1)")
+        odd = [('é\x1f\x00"', 2**62), (None, -0.5), ("", "tr-1")]
+        made.executemany("INSERT INTO t VALUES (?, ?)", odd)
+    made.close()
+    database = sql_databases.SqliteDatabase(tmp_path / "any.db")
+    query = "SELECT c0, c1 FROM t WHERE rowid > ? ORDER BY rowid LIMIT 100"
+    for value in (None, b"bytes", float("inf")):
+        if value is not None:
+            with sqlite3.connect(tmp_path / "any.db") as made:
+                made.execute("INSERT INTO t VALUES (?, 1)", (value,))
+            made.close()
+        expected = [list(row) for row in database.select(query, (0,))]
+        assert [list(row) for row in database.select_at_once(query, ["c0", "c1"], (0,))] == expected
+    assert database.select_at_once(query, ["c0", "c1"], (1000,)) == []
+    database.close()

@@ -17,6 +17,7 @@ NOT_PRIVATE: Final = {
     "_value_": "an enumeration's, which Python documents",
     "_self_how": "a field of wrapt's proxies, which wrapt documents as the proxy's own",
     "_OTHER": "the conventions' error type",
+    "_at_": "what MLflow's flavors write for @ in the names of metrics",
     "_type": "a key of LangChain's public parameters",
     "_typeshed": "types for type checkers, which no program imports",
     "_score": "a key of a document's metadata",

@@ -106,6 +106,12 @@ def test_what_a_process_has_configured_stays(tracing_off: None) -> None:
         assert now.config.max_content_bytes == 4096
 
 
+def test_a_caller_that_sends_nothing_to_mlflow(tracing_off: None) -> None:
+    """Its tasks send nothing either, instead of writing a folder of that name."""
+    tracing.configure(tracking_uri="none")
+    assert (propagation.capture_context() or {})["settings"]["tracking_uri"] == "none"
+
+
 def test_no_credentials_go_along(tracing_off: None) -> None:
     """Neither user nor password of a store, unless to a process that this one starts."""
     tracing.configure(tracking_uri="https://ada:secret@host/mlflow")

@@ -38,7 +38,7 @@ from .sql_terms import make_marks, make_terms, parse_value
 
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
 _FULL_TRACES_PER_PAGE: Final = 50  # with the content of their spans
-_SUMS_PER_PAGE: Final = 200  # of traces that come with a text of all of their spans
+_SUMS_PER_PAGE: Final = 500  # of traces that come with a text of all of their spans
 _IN_DATABASE: Final = "TRACKING_STORE"  # the location of spans that are in the database
 _TRACE_COLUMNS: Final = (
     *("request_id", "timestamp_ms", "experiment_id", "execution_time_ms", "status", "request_preview"),
@@ -166,16 +166,18 @@ class SqlReader(TraceReader):
         The first column is the id, and that at *time_at* the time.
         """
         terms, values = self._make_terms(where)
+        names = [f"c{at}" for at in range(len(wanted))]
+        columns = ", ".join(f"{column} AS {name}" for column, name in zip(wanted, names, strict=True))
         last: tuple[object, ...] = ()
         while limit > 0 and self.experiments:
             # The first comparison is one that an index answers: without it, each page reads all before it again.
             after = " AND t.timestamp_ms <= ? AND (t.timestamp_ms < ? OR t.request_id < ?)" if last else ""
             query = (
-                f"SELECT {', '.join(wanted)} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
+                f"SELECT {columns} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
                 "ORDER BY t.timestamp_ms DESC, t.request_id DESC LIMIT ?"
             )
             most = min(limit, size)
-            rows = self._database.select(query, (*values, *last, most))
+            rows = self._database.select_at_once(query, names, (*values, *last, most))
             yield rows
             if len(rows) < most:
                 return

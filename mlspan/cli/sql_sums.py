@@ -69,7 +69,7 @@ class SumQueries:
             *("t.request_id", "t.status = 'ERROR'", "t.timestamp_ms", "t.execution_time_ms"),
             *(_NEWER_USAGE if newer else _OLDER_USAGE),
             *("CAST(t.experiment_id AS TEXT)", run),
-            "t.session_id" if newer else _METADATA.format(SESSION_KEY),
+            ("t.session_id" if newer else _METADATA.format(SESSION_KEY)) if "session" in groups else "NULL",
             _METADATA.format(USER_KEY) if "user" in groups else "NULL",
             "NULL",
             _describe_spans(database) if self._has_spans else "NULL",

@@ -130,8 +130,8 @@ def autolog(
         extra_tags: tags of the runs that are started for trainings.
         exclude_flavors: the integrations to leave as they are, by their names or by those of MLflow's flavors.
         registered_model_name: register each trained model under this name.
-        workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery) join
-            the caller's trace and run.
+        workers: have what other processes do for the caller (Spark, Ray, Dask, joblib, multiprocessing, Celery,
+            Lightning) join the caller's trace and run.
 
     Raises:
         MlflowException: a value is one that MLflow refuses; ValueError without MLflow.

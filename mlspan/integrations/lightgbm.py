@@ -11,7 +11,7 @@ from typing import Any, Final
 from .._shape import get_nested
 from ..hooks.patching import Patch, Undo, apply_patches, replace_function
 from ._training.current import current_training
-from ._training.dask_trainings import add_rounds, make_rows
+from ._training.dask_trainings import add_rounds, is_awaited, make_rows
 from ._training.hook import TrainingHook
 from ._training.library import PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example
@@ -111,6 +111,7 @@ HOOK = TrainingHook(
         find_training_functions=_find_training_functions,
         find_unlogged_functions=_find_dask_functions,
         read_arguments=_read_training,
+        trains_later=is_awaited,
         read_result=_read_result,
         log_model=_log_dask_model,
         patch_epochs=_patch_train,

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any, Final
 
 from .._guard import guard
@@ -24,6 +25,7 @@ from ..tracing.operations.call_context import reset_variable
 from ..tracing.operations.operation import Operation
 from ._training.record import write_params
 from ._training.search import COMPLETE, FAILED, PRUNED, SearchRecord, TrialRecord, add_report, run_trial
+from ._training.training import is_number
 from .workers._task import capture_task_context, restored
 
 __all__ = ["HOOK", "autolog"]
@@ -35,12 +37,13 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_run_config": "the name of a search",
     "_experiment_analysis": "the best score of a search",
     "_metric": "the name that Tune gives to the value of a trial that returns a number",
+    "_resources": "the resources that a callable object asks for its trials",
 }
 
 _FIT: Final = "ray.tune.tuner:Tuner.fit"
 _WRAP: Final = "ray.tune.trainable:wrap_function"
 _SESSION: Final = "ray.train._internal.session:_TrainSession"
-_SECONDS_TO_SEND: Final = 3.0  # that the end of a stopped trial may wait for the backend
+_SECONDS_TO_STORE: Final = 0.5  # that Tune waits at most for the end of a stopped trial to be sent, else to be stored
 _DIRECTIONS: Final = {"min": "minimize", "max": "maximize"}
 
 _searching: ContextVar[bool] = ContextVar("mlspan_ray_search", default=False)
@@ -58,15 +61,11 @@ class _OpenTrial:
 
     def add_report(self, metrics: Mapping[str, Any]) -> None:
         """Add what the trial reports: the numbers in it, as an event."""
-        self.metrics = {name: float(value) for name, value in metrics.items() if _is_number(value)}
+        self.metrics = {name: float(value) for name, value in metrics.items() if is_number(value)}
         self.record.set_metrics(self.metrics)
         if self.operation is not None and self.metrics:
             add_report(self.operation, self.reports, self.metrics)
         self.reports += 1
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__float__")
 
 
 def _begin_search(call: Call) -> BegunCall:
@@ -94,7 +93,8 @@ def _observe_search(record: Any, grid: Any) -> None:
     if (number := _read_number(get_nested(best.metrics, "trial_id", str))) is not None:
         record.best_trials = [number]
     metric = get_nested(grid, "_experiment_analysis.default_metric", str)
-    record.best_score = get_nested(best.metrics, metric, float) if metric else None
+    score: Any = best.metrics.get(metric) if metric else None  # its name may have dots
+    record.best_score = float(score) if is_number(score) else None
 
 
 def _read_number(trial_id: str | None) -> int | None:
@@ -151,7 +151,14 @@ def _carry_search(function: Any, text: str) -> object:
             return function(config)
         return call_trial(function, config, text)
 
-    return functools.update_wrapper(trial, function)
+    if isinstance(function, FunctionType):
+        return functools.update_wrapper(trial, function)
+    # A callable object may say itself what of it is pickled, so no more is copied than what Tune reads.
+    trial.__name__ = getattr(function, "__name__", "func")
+    for name in ("_resources", "__mixins__"):
+        if hasattr(function, name):
+            setattr(trial, name, getattr(function, name))
+    return trial
 
 
 def call_trial(function: Any, config: Any, text: str) -> object:
@@ -170,11 +177,12 @@ def call_trial(function: Any, config: Any, text: str) -> object:
         if error is not None:  # Tune ends the thread of a trial that its scheduler stops
             record.state = PRUNED if isinstance(error, SystemExit) else FAILED
             return
-        if value is not None and not opened.reports:
+        if value:  # Tune reports it, whatever the function has reported itself
             opened.add_report(value if isinstance(value, Mapping) else {"_metric": value})
         record.state = COMPLETE
 
-    with restored(text):
+    # Tune waits 2 s for the thread of a trial that it has stopped. If that still lives, the next trial fails.
+    with restored(text, wait=lambda: record.state != PRUNED):
         _open_trials[trial_id] = opened
         try:
             return run_trial(
@@ -211,8 +219,8 @@ def _end_stopped_trial(fn: Any, enabled: list[bool]) -> object:
             with guard("ending a trial"):
                 opened.record.state = PRUNED
                 opened.operation.finish()
-                if (now := runtime.get_runtime()) is not None:
-                    now.send_ended(_SECONDS_TO_SEND)
+                if (now := runtime.get_runtime()) is not None and not now.send_ended(_SECONDS_TO_STORE):
+                    now.save_to_disk(_SECONDS_TO_STORE)
         return fn(self, *args, **kwargs)
 
     return finish

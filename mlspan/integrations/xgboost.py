@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._shape import get_nested
-from ._training.dask_trainings import add_rounds, make_named_rows, make_rows
+from ._training.dask_trainings import add_rounds, is_awaited, make_named_rows, make_rows
 from ._training.hook import TrainingHook
 from ._training.library import EpochResult, PatchPoint, TrainingLibrary
 from ._training.mlflow_logging import log_model_with_example
@@ -126,6 +126,7 @@ HOOK = TrainingHook(
         find_rank=_find_rank,
         find_unlogged_functions=_find_dask_functions,
         read_arguments=_read_training,
+        trains_later=is_awaited,
         read_result=_read_result,
         log_model=_log_dask_model,
         find_prediction_methods=_find_prediction_methods,

@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -86,14 +86,14 @@ def is_same_process(captured: Mapping[str, object]) -> bool:
 
 
 @contextmanager
-def restore_context(captured: Mapping[str, Any], *, wait: bool = True) -> Iterator[None]:
+def restore_context(captured: Mapping[str, Any], *, wait: bool | Callable[[], bool] = True) -> Iterator[None]:
     """Run a task inside the block with its caller's context, and store the spans that it has recorded at the end.
 
     In the process that captured, only the context is restored.
 
     Args:
         captured: what :func:`capture_context` returned.
-        wait: whether the end of the block waits for the backend.
+        wait: whether the end of the block waits for the backend, or a function that says so then.
     """
     if is_same_process(captured):
         with _attach_captured(captured):
@@ -113,7 +113,7 @@ def restore_context(captured: Mapping[str, Any], *, wait: bool = True) -> Iterat
     finally:
         call_context.reset_variable(token, around_run, None)
         with guard("storing the traces of a task"):
-            _store_task_spans(now, ends, wait=wait)
+            _store_task_spans(now, ends, wait=wait() if callable(wait) else wait)
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def _list_changed_settings(config: Config) -> dict[str, Any]:
     changed = {name: value for name, value in given.items() if value != getattr(_DEFAULT_CONFIG, name)}
     if config.redact is not None:
         changed |= _describe_redaction(config.redact)
-    if "tracking_uri" in changed:
+    if changed.get("tracking_uri", "none") != "none":
         changed["tracking_uri"] = make_store_path_absolute(changed["tracking_uri"])
     return changed
 

@@ -50,7 +50,7 @@ def tune_stopped() -> object:
             name="stopped", storage_path=str(Path.cwd() / "ray"), verbose=0, stop={"training_iteration": 3}
         ),
     ).fit()
-    return len(found)
+    return [len(found), found.num_errors]
 
 
 def grid_search() -> object:

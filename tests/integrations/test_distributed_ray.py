@@ -65,6 +65,7 @@ def test_the_trials_of_tune(outcome: Outcome) -> None:
 
 def test_a_trial_that_is_stopped(outcome: Outcome) -> None:
     """Tune stops it amid its function, and ends its process: what it has reported until then is there."""
+    assert outcome.results["tune_stopped"] == [1, 0]
     span = outcome.span("trial", "tune_stopped")
     assert (span.attributes["mlspan.trial.state"], span.status.status_code.name) == ("pruned", "UNSET")
     losses = [event.attributes["mlspan.fit.metric.loss"] for event in span.events]
@@ -89,7 +90,8 @@ def test_a_search_on_rays_backend_for_joblib(mlflow_server: str, tmp_path: Path)
 def test_ray_train(mlflow_server: str, tmp_path: Path) -> None:
     """Two workers train one model: the first one's training is in the caller's trace and has the run."""
     outcome = run_program(mlflow_server, tmp_path, "distributed_ray", "train", **OFF)
-    assert outcome.tree("train") == "train\n  fit Booster\n    log files"
+    # MLflow logs the last round while XGBoost trains or after it, as the times of its requests have it.
+    assert outcome.tree("train") in {f"train\n  fit Booster\n    log {what}" for what in ("files", "metrics")}
     span, (run,) = outcome.span("fit Booster", "train"), outcome.runs
     assert (span.attributes["mlspan.run.id"], span.attributes["mlspan.fit.epochs"]) == (run.info.run_id, 2)
     assert run.data.metrics["train-logloss"] == pytest.approx(outcome.results["train"]["train-logloss"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
 import threading
 import weakref
@@ -11,6 +13,7 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from ..._guard import guard
 from ...tracing.operations.call_context import reset_variable
 from .logged_facts import LoggedFacts
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 # A private name that threads lack unless multiprocessing has made them, with what is left out without it.
 PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_parent": "that a thread pool's training is part of a search",
+    "_AUTOLOGGING_GLOBALLY_DISABLED": "that a program has turned off MLflow's autologging for a while",
 }
 
 _training_variable: ContextVar[Any] = ContextVar("mlspan_fitting", default=None)
@@ -31,7 +35,8 @@ _trainings_by_thread: weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Ac
     weakref.WeakKeyDictionary()
 )
 _thread_state = threading.local()
-# Trainings that have sent tasks, by their id(): a task may come back to this process, to a thread of a pool.
+_marks: Final = itertools.count(1)
+# Trainings that have sent tasks, by their marks: a task may come back to this process, to a thread of a pool.
 _trainings_with_tasks: weakref.WeakValueDictionary[int, ActiveTraining] = weakref.WeakValueDictionary()
 
 
@@ -82,8 +87,10 @@ def mark_training() -> int | None:
     """Return a mark of the caller's training, for its tasks; None outside of trainings."""
     if (fitting := current_training()) is None:
         return None
-    _trainings_with_tasks[id(fitting)] = fitting
-    return id(fitting)
+    if (mark := fitting.task_mark) is None:
+        mark = fitting.task_mark = next(_marks)
+    _trainings_with_tasks[mark] = fitting
+    return mark
 
 
 @contextmanager
@@ -152,12 +159,45 @@ class _RemoteTraining:
 
     parent = hook = subject = record = operation = run_id = None
     has_started, is_trained, is_open = True, False, True
+    task_mark: int | None = None
 
     def __init__(self) -> None:
         self.state = make_unlogged_state()
         self.logged = LoggedFacts()
 
     def end_epoch(self, number: int | None, metrics: Mapping[str, object]) -> None: ...
+
+
+class _Switch:
+    """MLflow's switch of all autologging of the process, which is off while any of several blocks lasts."""
+
+    def __init__(self) -> None:
+        self._lock, self._blocks = threading.Lock(), 0
+        self._undo = ExitStack()
+
+    def renew_lock(self) -> None:
+        """Give a forked child a lock of its own: another thread may have held this one."""
+        self._lock = threading.Lock()
+
+    def turn_off(self) -> Callable[[], None]:
+        """Turn it off; return what ends the block. One that is off already stays so."""
+        with self._lock, guard("turning off MLflow's autologging"):
+            self._blocks += 1
+            autologging = sys.modules.get("mlflow.utils.autologging_utils")
+            if self._blocks == 1 and not getattr(autologging, "_AUTOLOGGING_GLOBALLY_DISABLED", autologging is None):
+                self._undo.enter_context(autologging.disable_autologging())  # type: ignore[union-attr]
+        return self._end_block
+
+    def _end_block(self) -> None:
+        with self._lock, guard("turning on MLflow's autologging"):
+            self._blocks -= 1
+            if not self._blocks:
+                self._undo.close()
+
+
+_switch: Final = _Switch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_switch.renew_lock)
 
 
 @contextmanager
@@ -167,8 +207,7 @@ def join_remote_training() -> Iterator[None]:
     token = _training_variable.set(training)
     try:
         with ExitStack() as undo:
-            if (autologging := sys.modules.get("mlflow.utils.autologging_utils")) is not None:
-                undo.enter_context(autologging.disable_autologging())
+            undo.callback(_switch.turn_off())
             yield
     finally:
         reset_variable(token, training, None)

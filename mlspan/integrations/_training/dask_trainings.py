@@ -5,7 +5,9 @@ The workers train, as parts of the caller's training. What they know of its roun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from .current import current_training
@@ -25,6 +27,21 @@ def add_rounds(history: object) -> None:
         return
     columns = {f"{data}-{name}": values for data, of in history.items() for name, values in of.items()}
     fitting.add_epochs([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+
+
+def is_awaited(fn: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether *fn* is a training function of a module on Dask, and returns an awaitable.
+
+    It does so with an asynchronous client. That is the first argument, or the estimator's, or the current one.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None or not (getattr(fn, "__module__", None) or "").endswith(".dask"):
+        return False
+    with suppress(ValueError):  # there is no client: the library says so
+        first = args[0] if args else kwargs.get("client")
+        client = first if isinstance(first, distributed.Client) else getattr(first, "client", None)
+        return bool((client or distributed.default_client()).asynchronous)
+    return False
 
 
 def make_rows(data: Any, options: Mapping[str, object]) -> Any:

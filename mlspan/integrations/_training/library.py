@@ -57,6 +57,8 @@ class TrainingLibrary:
     required_modules: tuple[str, ...] = ()  # modules that must be fully imported before the patch points are looked up
     find_prediction_methods: Callable[[], Iterable[PatchPoint]] | None = None  # methods of trained models that predict
     find_rank: Callable[[tuple[Any, ...]], int] | None = None  # of this process among those that train one model
+    # Whether a call of a function, with these arguments, trains only after it has returned: it is left alone.
+    trains_later: Callable[[Callable[..., object], tuple[Any, ...], Mapping[str, Any]], bool] | None = None
     check_options: Callable[[Mapping[str, object]], str | None] | None = None  # returns what is wrong with an option
     is_helper: bool = False  # other libraries call this one inside of their trainings; such calls are not recorded
 

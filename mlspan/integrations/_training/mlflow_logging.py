@@ -59,7 +59,12 @@ def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
     import mlflow
 
     if metrics:
-        mlflow.log_metrics(dict(metrics), step=step)
+        mlflow.log_metrics({_mend_name(name): value for name, value in metrics.items()}, step=step)
+
+
+def _mend_name(name: str) -> str:
+    """Return the name of a metric without ``@``, which MLflow refuses, as its flavors of XGBoost and LightGBM do."""
+    return name.replace("@", "_at_")
 
 
 def log_history(epochs: Sequence[Mapping[str, float]]) -> None:
@@ -67,14 +72,37 @@ def log_history(epochs: Sequence[Mapping[str, float]]) -> None:
     import mlflow
     from mlflow.entities import Metric
 
-    now, run_id = int(time.time() * 1000), get_active_run_id()
+    now = int(time.time() * 1000)
     points = [
-        Metric(name, float(value), now, number)
+        Metric(_mend_name(name), float(value), now, number)
         for number, metrics in enumerate(epochs)
         for name, value in metrics.items()
     ]
+    try:
+        _log_points(points)
+    except mlflow.MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        _log_each_metric(points)
+
+
+def _log_points(points: Sequence[Any]) -> None:
+    import mlflow
+
+    run_id = get_active_run_id()
     for start in range(0, len(points), _MAX_POINTS):
         mlflow.MlflowClient().log_batch(run_id, metrics=points[start : start + _MAX_POINTS])
+
+
+def _log_each_metric(points: Sequence[Any]) -> None:
+    """Log the points of each metric in requests of its own, as MLflow has refused one of them."""
+    import mlflow
+
+    for name in dict.fromkeys(point.key for point in points):
+        try:
+            _log_points([point for point in points if point.key == name])
+        except mlflow.MlflowException as error:
+            log.warning("mlspan: the metric %s is not logged: %s", name, error)
 
 
 def log_model_with_example(

@@ -63,6 +63,7 @@ class ActiveTraining:
         self._logging: Operation | None = None  # what is logged after the library's own function
         self._times: tuple[int, int] | None = None  # of that function, in nanoseconds since the epoch
         self._run_before: str | None = None  # the caller's MLflow run, if one was active before the training
+        self.task_mark: int | None = None  # of the tasks that it sends
         self.run_id: str | None = None  # the run that the training is logged to
         self._error: BaseException | None = None  # what the library's own function has raised
         self._model_id: str | None = None
@@ -166,7 +167,7 @@ class ActiveTraining:
             return None
         count = self.record.epochs or 0
         number, self.record.epochs = count if number is None else number, count + 1
-        self._last_metrics = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
+        self._last_metrics = {str(name): float(value) for name, value in metrics.items() if is_number(value)}
         if self.operation is not None:
             attributes = {sc.FIT_EPOCH: number, **prefix_metrics(self._last_metrics)}
             self.operation.span.add_event(sc.FIT_EPOCH_EVENT, attributes)
@@ -225,7 +226,8 @@ class ActiveTraining:
             self._logging.set_times(self._times[1], time_ns())
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a metric's *value* is one number; an array or a tensor may hold one."""
     if isinstance(value, Real):
         return not isinstance(value, bool)
     size = getattr(value, "size", 1)

@@ -6,6 +6,7 @@ The run is ours only if MLflow starts none for the library.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._guard import guard
@@ -46,6 +47,13 @@ def _leaves_alone(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
     return is_nested(hook, args) or (hook.settings.exclusive and get_active_run_id() is not None)
 
 
+def _trains_later(hook: MlflowAutologHook, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether the call only returns what trains once it is awaited."""
+    with guard("asking when a training begins"):
+        return hook.library.trains_later is not None and hook.library.trains_later(fn, args, kwargs)
+    return False
+
+
 def _is_part(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
     """Return whether the training is a part of one that the first of several processes traces and logs."""
     with guard("asking which process of a training this is"):
@@ -64,7 +72,7 @@ def wrap_outer_layer(hook: MlflowAutologHook, place: Place, fn: Any, on: list[bo
     def call_training(*args: Any, **kwargs: Any) -> object:
         if not on:
             return (find_outermost_layer(place, args) or fn)(*args, **kwargs)
-        if _leaves_alone(hook, args):
+        if _leaves_alone(hook, args) or _trains_later(hook, fn, args, kwargs):
             return fn(*args, **kwargs)
         if hook.library.adjust_arguments is not None:
             with guard("reading the arguments of a training"):

@@ -9,20 +9,19 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-from ..._guard import guard
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_method
 from ._submit import LOST_TASKS
 from ._task import capture_task_context
 
 MODULE: Final = "ray.train.v2.api.data_parallel_trainer"  # not yet there when the import of ray.train ends
-_FUNCTION: Final = "train_loop_per_worker"
 
 
 def carry_context(function: Any, text: str) -> object:
     """Return *function* such that each call runs in the context *text*.
 
-    Ray pickles the wrapper by value, so a worker without mlspan can load it.
+    Ray pickles the wrapper by value, so a worker without mlspan can load it. The wrapper gets none of the attributes
+    of *function*, which need not be what can be pickled.
     """
 
     def call_in_context(*args: object, **kwargs: object) -> object:
@@ -33,25 +32,21 @@ def carry_context(function: Any, text: str) -> object:
         with restored(text):
             return function(*args, **kwargs)
 
-    return functools.update_wrapper(call_in_context, function)
+    return functools.update_wrapper(call_in_context, function, updated=())
 
 
-def _wrap_fit(fn: Any, enabled: list[bool]) -> object:
+def _wrap_get_function(fn: Any, enabled: list[bool]) -> object:
+    """Wrap the method that makes the function which ``fit`` sends to the workers. The trainer stays as it is."""
+
     @functools.wraps(fn)
-    def fit(self: Any, *args: Any, **kwargs: Any) -> object:
-        function, text = getattr(self, _FUNCTION, None), capture_task_context() if enabled else None
-        if not callable(function) or text is None:
-            return fn(self, *args, **kwargs)
-        setattr(self, _FUNCTION, carry_context(function, text))
-        try:
-            return fn(self, *args, **kwargs)
-        finally:
-            with guard("giving a trainer its function back"):
-                setattr(self, _FUNCTION, function)
+    def get_function(*args: Any, **kwargs: Any) -> object:
+        function = fn(*args, **kwargs)
+        text = capture_task_context() if enabled and callable(function) else None
+        return function if text is None else carry_context(function, text)
 
-    return fit
+    return get_function
 
 
 def install(_: Hook) -> Undo:
-    target = f"{MODULE}:DataParallelTrainer.fit"
-    return apply_patches([Patch(target, functools.partial(replace_method, make=_wrap_fit), LOST_TASKS)])
+    target = f"{MODULE}:DataParallelTrainer._get_train_func"
+    return apply_patches([Patch(target, functools.partial(replace_method, make=_wrap_get_function), LOST_TASKS)])

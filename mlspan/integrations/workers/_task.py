@@ -63,12 +63,13 @@ def _describe(settings: AutologSettings, *, trains: bool) -> dict[str, object]:
 
 
 @contextmanager
-def restored(text: str | None, *, wait: bool = True) -> Iterator[None]:
+def restored(text: str | None, *, wait: bool | Callable[[], bool] = True) -> Iterator[None]:
     """Restore a captured context around the block, and send the spans of the block when it ends.
 
     Args:
         text: the captured context; None changes nothing.
         wait: at the end, wait a few seconds at most until the spans are stored. A task on an event loop must not wait.
+            A function is asked at the end.
     """
     with ExitStack() as undo:
         with guard("restoring what surrounds a task"):

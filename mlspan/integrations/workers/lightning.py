@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 from typing import Any, Final
 
-from ..._guard import guard
+from ..._guard import guard, warn_once
 from ...hooks.autolog_settings import AutologSettings
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, Undo, apply_patches, replace_method
@@ -18,6 +18,8 @@ from ._submit import LOST_TASKS
 from ._task import capture_task_context, restored
 
 _VARIABLE: Final = "MLSPAN_TASK_CONTEXT"
+_RANK: Final = "LOCAL_RANK"  # the launcher sets it for the processes that it starts
+_MAX_BYTES: Final = 32_000  # Windows takes 32,767 characters, and Linux 128 KiB
 _LAUNCHER: Final = "strategies.launchers.subprocess_script:_SubprocessScriptLauncher._call_children_scripts"
 
 _around_process = ExitStack()  # what surrounds all that this process does; nothing leaves it
@@ -28,9 +30,27 @@ class _LauncherHook(Hook):
 
     def apply_settings(self, settings: AutologSettings | None) -> None:
         super().apply_settings(settings)
-        if self.is_wanted and (text := os.environ.pop(_VARIABLE, None)) is not None:
+        if self.is_wanted and (value := os.environ.pop(_VARIABLE, None)) is not None:
             with guard("reading what surrounds this process"):
-                _around_process.enter_context(restored(text))
+                if (text := _read_variable(value)) is not None:
+                    _around_process.enter_context(restored(text))
+
+
+def _read_variable(value: str) -> str | None:
+    """Return the context in the variable; None in a process that the launcher has not started itself."""
+    sender, _, text = value.partition(" ")
+    return text if sender == str(os.getppid()) and _RANK in os.environ else None
+
+
+def _set_variable() -> None:
+    """Put the caller's context into the environment, if it fits."""
+    with guard("preparing the processes of a training"):
+        if (text := capture_task_context(near=True)) is None:
+            return
+        if len(text.encode()) > _MAX_BYTES:
+            warn_once("mlspan: the other processes of a training do not join it, as what surrounds it is too large")
+            return
+        os.environ[_VARIABLE] = f"{os.getpid()} {text}"
 
 
 def _wrap_launch(fn: Any, enabled: list[bool]) -> object:
@@ -38,10 +58,8 @@ def _wrap_launch(fn: Any, enabled: list[bool]) -> object:
 
     @functools.wraps(fn)
     def launch(*args: object, **kwargs: object) -> object:
-        text = capture_task_context(near=True) if enabled else None
-        if text is None:
-            return fn(*args, **kwargs)
-        os.environ[_VARIABLE] = text
+        if enabled:
+            _set_variable()
         try:
             return fn(*args, **kwargs)
         finally:

@@ -61,19 +61,19 @@ def _wrap_inject_into_class(fn: Any) -> object:
 def _add_context_parameter(function: Any) -> object:
     """Return *function* with the extra argument.
 
-    Ray pickles the wrapper by value, so a worker without mlspan can load it.
+    Ray pickles the wrapper by value, so a worker without mlspan can load it. Ray reads the signature from what
+    ``inspect.unwrap`` returns, which is the wrapper: *function* stays as it is, as other actor classes may inherit it.
     """
     signature = inspect.signature(function)
     if _CONTEXT_ARGUMENT in signature.parameters:
         return function
     around = _restore_context_around(function)
     functools.update_wrapper(around, function)
+    del around.__wrapped__
     extra = inspect.Parameter(_CONTEXT_ARGUMENT, inspect.Parameter.KEYWORD_ONLY, default=None)
     existing = list(signature.parameters.values())
     at = next((i for i, one in enumerate(existing) if one.kind is inspect.Parameter.VAR_KEYWORD), len(existing))
-    extended = signature.replace(parameters=[*existing[:at], extra, *existing[at:]])
-    inspect.unwrap(function).__signature__ = extended  # Ray reads the signature from here
-    around.__signature__ = extended
+    around.__signature__ = signature.replace(parameters=[*existing[:at], extra, *existing[at:]])
     return around
 
 
