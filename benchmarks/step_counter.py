@@ -55,17 +55,8 @@ def count_here(run: Callable[[], object], *, ours: bool = False, warm_up: int = 
         warm_up: calls before it is counted: caches fill, and the exporter's threads have started.
         rounds: calls that are counted.
     """
-    for _ in range(warm_up):
-        run()
     counter = StepCounter(ours=ours)
-    gc.disable()  # what a collection finalizes is no cost of this call
-    sys.settrace(counter)
-    try:
-        for _ in range(rounds):
-            run()
-    finally:
-        sys.settrace(None)
-        gc.enable()
+    _watch_calls(run, sys.settrace, counter, warm_up, rounds)
     return {name: count / rounds for name, count in counter.steps.items()}
 
 
@@ -75,8 +66,6 @@ def count_functions(run: Callable[[], object], *, warm_up: int = 100, rounds: in
     Between two calls of a client the processor's caches fill with its data, so it is rather the functions and the
     memory that they touch than the steps that take the time.
     """
-    for _ in range(warm_up):
-        run()
     found: Counter[str] = Counter()
 
     def note(frame: Any, event: str, function: Any) -> None:
@@ -87,15 +76,24 @@ def count_functions(run: Callable[[], object], *, warm_up: int = 100, rounds: in
             name = getattr(function, "__qualname__", function)
             found[f"{Path(code.co_filename).name} {code.co_qualname}: {name}"] += 1
 
-    gc.disable()
-    sys.setprofile(note)
+    _watch_calls(run, sys.setprofile, note, warm_up, rounds)
+    return {name: count / rounds for name, count in found.items()}
+
+
+def _watch_calls(
+    run: Callable[[], object], set_watcher: Callable[[Any], None], watcher: Any, warm_up: int, rounds: int
+) -> None:
+    """Call *run* so often, after some calls to warm up, while *watcher* is told what the interpreter does."""
+    for _ in range(warm_up):
+        run()
+    gc.disable()  # what a collection finalizes is no cost of this call
+    set_watcher(watcher)
     try:
         for _ in range(rounds):
             run()
     finally:
-        sys.setprofile(None)
+        set_watcher(None)
         gc.enable()
-    return {name: count / rounds for name, count in found.items()}
 
 
 def subtract_steps(more: Steps, less: Steps) -> Steps:

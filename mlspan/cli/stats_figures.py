@@ -14,9 +14,9 @@ def format_metric(row: StatsRow, metric: Metric) -> str:
     return formats.get(metric, form.format_count)(row.get_metric(metric))
 
 
-def name_count(group: str) -> str:
-    """Return what the count of a group's rows counts: calls, or whole traces."""
-    return "traces" if group in GROUPS_OF_TRACES or group == "begun" else "calls"
+def title_column(name: str, group: str) -> str:
+    """Return the title of a column, or of a chart. The count of some groups' rows is of whole traces, not of calls."""
+    return "traces" if name == "calls" and (group in GROUPS_OF_TRACES or group == "begun") else name
 
 
 def choose_columns(rows: Sequence[StatsRow]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from . import form
 from .html_document import render_document
-from .stats_figures import choose_columns, format_cell, format_metric, name_count
+from .stats_figures import choose_columns, format_cell, format_metric, title_column
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats, choose_metric
 
 _MOST_BARS: Final = 200
@@ -84,12 +84,8 @@ def _render_groups(totals: TraceStats, metric: Metric | None) -> Iterator[str]:
         charted = metric or choose_metric(rows)
         highest = max(row.get_metric(charted) for row in rows) or 1.0
         columns = [name for name in choose_columns(rows) if name != "p99"]
-        counted = name_count(group)
-        charted_as = counted if charted == "calls" else charted
-        titles = [counted if name == "calls" else name for name in columns]
-        head = f'<th>{group}</th><th class="lane">{charted_as}</th>' + "".join(
-            f'<th class="num {name}">{title}</th>' for name, title in zip(columns, titles, strict=True)
-        )
+        head = f'<th>{group}</th><th class="lane">{title_column(charted, group)}</th>'
+        head += "".join(f'<th class="num {name}">{title_column(name, group)}</th>' for name in columns)
         body = "".join(_render_row(row, columns, row.get_metric(charted) / highest) for row in rows[:_MOST_ROWS])
         more = f"<p>and {len(rows) - _MOST_ROWS:,} more</p>" if len(rows) > _MOST_ROWS else ""
         yield (

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import form
-from .stats_figures import choose_columns, format_cell, format_metric, name_count
+from .stats_figures import choose_columns, format_cell, format_metric, title_column
 from .trace_totals import PERCENTILES, Metric, StatsRow, TraceStats, choose_metric
 
 _MOST_INTERVALS: Final = 48  # bars of intervals, the latest
@@ -42,7 +42,7 @@ def print_stats(totals: TraceStats, console: Console, period: str, metric: Metri
         if sum(row.get_metric(charted) > 0 for row in rows) > (metric is None):  # by default, a single bar is not drawn
             console.print()
             ordered = rows if group == "begun" else None
-            console.print(Text(name_count(group) if charted == "calls" else charted, style="dim"))
+            console.print(Text(title_column(charted, group), style="dim"))
             for line in _draw_chart(rows, charted, console.width, ascii_only=console.options.ascii_only, kept=ordered):
                 console.print(line, no_wrap=True, overflow="crop")
 
@@ -82,7 +82,7 @@ def _build_columns(group: str, rows: list[StatsRow]) -> list[tuple[str, list[str
     """
     return [
         (
-            name_count(group) if name == "calls" else name,
+            title_column(name, group),
             [format_cell(row, name) for row in rows],
             _PRIORITIES[name],
             _STYLES.get(name, ""),

@@ -262,15 +262,13 @@ _TRACE_NAMES: Final[dict[str, Callable[[TraceOutline], Iterable[str]]]] = {
     "experiment": lambda trace: [trace.experiment_id],
     "tag": lambda trace: [f"{key}={value}" for key, value in trace.tags.items()],
 }
+GROUPS_OF_TRACES: Final = frozenset(_TRACE_NAMES)  # whose rows count whole traces, not calls
 
 
 def _sum_usage(traces: Sequence[TraceOutline]) -> SummedUsage:
     costs = [trace.cost for trace in traces if trace.cost is not None]
     sent = sum([trace.input_tokens or 0 for trace in traces])
     return SummedUsage(sent, sum([trace.output_tokens or 0 for trace in traces]), sum(costs), len(costs))
-
-
-GROUPS_OF_TRACES: Final = frozenset(_TRACE_NAMES)  # whose rows count whole traces, not calls
 
 
 def _add_traces(row: StatsRow, traces: Sequence[TraceOutline], usage: SummedUsage) -> None:

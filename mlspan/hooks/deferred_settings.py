@@ -9,7 +9,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -54,38 +54,39 @@ def apply_settings(name: str, library: Library, settings: AutologSettings | None
         library: its library.
         settings: may have options that only other integrations have.
     """
-    waiting = _deferred.pop(name, None)
     module = catalog.list_integrations()[name]
-    if module in sys.modules or any(one in sys.modules for one in library.modules):
-        try:
+    with _take_settings(name):
+        if module in sys.modules or any(one in sys.modules for one in library.modules):
             turn_on(importlib.import_module(module).HOOK, settings)
-        finally:
-            if waiting is not None:  # last: where the library is half imported, the hook waits for it in its turn
-                waiting.stop_waiting()
-        return
-    if waiting is not None:
-        waiting.stop_waiting()
-    if settings is not None and not catalog.is_kept_off(name, silent=settings.silent):
-        _defer(name, library, settings)
+        elif settings is not None and not catalog.is_kept_off(name, silent=settings.silent):
+            _defer(name, library, settings)
 
 
 def apply_deferred(name: str) -> None:
     """Give the integration *name* the settings that wait for it, if there are some."""
-    if (waiting := _deferred.pop(name, None)) is None:
-        return
-    try:
-        hook = catalog.load_integration(name).HOOK
-        if not hook.has_been_set:
+    with _take_settings(name) as waiting:
+        if waiting is not None and not (hook := catalog.load_integration(name).HOOK).has_been_set:
             _apply_to(hook, waiting.settings)  # recording is not resumed: there may have been a shutdown since
-    finally:
-        waiting.stop_waiting()  # last: where the library is half imported, the hook waits for it in its turn
 
 
 def forget_settings(name: str) -> _Deferred | None:
     """Let no settings wait for the integration *name*, and return those that have."""
-    if (waiting := _deferred.pop(name, None)) is not None:
-        waiting.stop_waiting()
-    return waiting
+    with _take_settings(name) as waiting:
+        return waiting
+
+
+@contextmanager
+def _take_settings(name: str) -> Iterator[_Deferred | None]:
+    """Take the settings that wait for the integration *name*; None if there are none.
+
+    They wait until the block has ended: where the library is half imported, the hook waits for it in its turn.
+    """
+    waiting = _deferred.pop(name, None)
+    try:
+        yield waiting
+    finally:
+        if waiting is not None:
+            waiting.stop_waiting()
 
 
 def iterate_deferred() -> Iterator[tuple[str, AutologSettings, bool]]:

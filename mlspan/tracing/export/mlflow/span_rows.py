@@ -38,7 +38,7 @@ class SpanContent(NamedTuple):
 
 
 class StoredForm(NamedTuple):
-    """What MLflow's ``log_spans`` makes of a span, by its version."""
+    """The form in which MLflow's ``log_spans`` stores a span, which depends on MLflow's version."""
 
     names_kind: bool  # since 3.18
     strips_text: bool  # text that is JSON is stored as what it holds; since 3.18 only a server does that
