@@ -11,8 +11,6 @@ from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import cloudpickle
-import numpy as np
 import pytest
 
 from mlspan.integrations import ray as tune
@@ -22,6 +20,9 @@ from mlspan.integrations.workers import ray as workers_ray
 from mlspan.testing import Spans
 from mlspan.tracing import propagation
 from mlspan.tracing.runtime import get_runtime
+
+cloudpickle = pytest.importorskip("cloudpickle")
+np = pytest.importorskip("numpy")
 
 
 class Base:

@@ -8,13 +8,14 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import mlflow
 import pytest
 
 from mlspan.integrations._training import current, dask_trainings, mlflow_logging
 from mlspan.integrations._training.logged_facts import LoggedFacts
 from mlspan.integrations.workers import lightning
 from mlspan.testing import Spans
+
+mlflow = pytest.importorskip("mlflow")
 
 
 class Fitting:
