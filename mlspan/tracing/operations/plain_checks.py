@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Final
 
 _MANY: Final = 16  # items: a list that is longer is asked whether it holds nothing but numbers
 _SMALL: Final = 4 * 1024  # bytes: what is no larger is looked through without asking what has been seen
 SCALARS: Final = frozenset({int, float, bool, type(None)})
+_LEVELS: Final = 200  # what is nested deeper is not written at once: orjson refuses it
 _SMALL_TYPES: Final = SCALARS | {str}
+_CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple})
+_PLAIN_TYPES: Final = _SMALL_TYPES | _CONTAINERS
 
 
 def is_plain(value: Any, most: int) -> bool:
@@ -89,25 +93,29 @@ def is_cheaply_plain(value: object, most: int) -> bool:
 def is_tree(value: Any, most: int) -> bool:
     """Return whether *value* is plain, of no more than about *most* bytes, and holds no part of it twice.
 
-    Its work is that of looking at each part once, however often it comes.
+    Its work is that of looking at each part once, however often it comes. It goes level by level, so that no step of
+    Python is spent on a single one.
     """
-    size, found, seen = 0, [value], set()
-    for one in found:
-        cls = type(one)
-        if cls is str:
-            size += len(one)
-        elif cls is dict or cls is list or cls is tuple:
-            if (one and id(one) in seen) or size + 2 * len(one) > most:
+    size, level = 0, [value]
+    seen: set[int] = set()
+    for _ in range(_LEVELS):
+        if not level:
+            return True
+        kinds = set(map(type, level))
+        if not kinds <= _PLAIN_TYPES:
+            return False
+        if str in kinds:
+            size += sum(map(len, level if len(kinds) == 1 else filter(str.__instancecheck__, level)))
+        below: list[Any] = []
+        for kind in kinds & _CONTAINERS:
+            held = list(filter(None, level if len(kinds) == 1 else filter(kind.__instancecheck__, level)))
+            ids = set(map(id, held))
+            size += 2 * sum(map(len, held))
+            if len(ids) < len(held) or not ids.isdisjoint(seen) or size > most:
                 return False
-            seen.add(id(one))
-            if cls is dict:
-                found += one.values()
-            elif len(one) > _MANY and SCALARS.issuperset(map(type, one)):
-                size += 2 * len(one)
-            else:
-                found += one
-        elif cls not in SCALARS:
+            seen |= ids
+            below += chain.from_iterable(map(dict.values, held) if kind is dict else held)
+        if size > most:
             return False
-        if size + 2 * len(found) > most:
-            return False
-    return True
+        level = below
+    return False

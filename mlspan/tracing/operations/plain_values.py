@@ -220,7 +220,8 @@ class _Walk:
             if plain is not None:
                 made += plain[0].items() if pairs else plain[0]
                 size += plain[1] - 1
-                place, step = place + len(part), min(step * 2, 4096)
+                place += len(part)
+                step = max(1, min(step * 2, 4096, (room - size) * place // size))  # no more than seem to fit
             elif step > 1:
                 step = step // 4 if step > 8 else 1
             else:
