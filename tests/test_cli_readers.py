@@ -131,6 +131,12 @@ def test_a_page_reads_nothing_of_those_before_it(store: str) -> None:
             asked.append((query, values))
             return database.select_at_once(query, names, values)
 
+        def open_another(self) -> Watched:
+            return self
+
+        def close(self) -> None:
+            """It is still wanted."""
+
         def __getattr__(self, name: str) -> Any:
             return getattr(database, name)
 
@@ -140,11 +146,11 @@ def test_a_page_reads_nothing_of_those_before_it(store: str) -> None:
         found = list(reader.iterate_outlines(TraceFilter(until_ms=10**15)))
         assert sum(1 if isinstance(one, TraceOutline) else len(one.traces) for one in found) == 12
     pages = [(query, values) for query, values in asked if "FROM trace_info" in query]
-    assert len(pages) == 7
-    for query, values in pages[1:]:
+    assert len(pages) > 7
+    for query, values in pages:
         plan = " ".join(row[3] for row in database.select(f"EXPLAIN QUERY PLAN {query}", values))
         assert "timestamp_ms<?" in plan
-        assert 10**15 not in values  # the filter's end, which the index might be asked for instead
+    assert sum(10**15 in values for _, values in pages) <= 2  # the filter's end, for the first slice and its page
 
 
 @pytest.mark.parametrize("details", [False, True])

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mlspan.cli.outlines import AlikeTraces, TraceOutline
 from mlspan.cli.places import StoreLocation
 from mlspan.cli.reading import EVERYTHING, TraceFilter, TraceReader
 from mlspan.cli.reading_ahead import read_ahead
+from mlspan.cli.sql_databases import SqliteDatabase
+from mlspan.cli.sql_pages import iterate_slices
 from mlspan.cli.sql_reader import SqlReader
 from mlspan.cli.trace_totals import ALL_GROUPS, DEFAULT_GROUPS, Group, TraceStats
 
@@ -260,26 +263,53 @@ def test_postgresql() -> None:
             assert compare_totals(reader, EVERYTHING, groups, HOUR) > 50
 
 
-def test_the_next_page_is_read_meanwhile() -> None:
+def test_the_next_pages_are_read_meanwhile() -> None:
     """Each page arrives once and in order, an error in its place, and who stops early leaves no thread behind."""
-    reading, worked_on, before = threading.Event(), threading.Event(), set(threading.enumerate())
+    reading, before = threading.Barrier(2), set(threading.enumerate())
 
-    def read_pages() -> Iterator[int]:
-        yield 1
-        reading.set()
-        assert worked_on.wait(60), "page 2 is not read while page 1 is worked on"
-        yield 2
+    def read_together(page: int) -> int:
+        reading.wait(60)  # breaks unless both are read at once
+        return page
+
+    def fail() -> int:
         raise CommandFailure("the store is away")
 
-    pages = read_ahead(read_pages())
-    assert next(pages) == 1
-    assert reading.wait(60)
-    worked_on.set()
-    assert next(pages) == 2
+    pages = read_ahead([partial(read_together, 1), partial(read_together, 2), fail], threads=2)
+    assert (next(pages), next(pages)) == (1, 2)
     with pytest.raises(CommandFailure, match="the store is away"):
         next(pages)
-    early = read_ahead(iter(range(100)))
+    early = read_ahead((partial(int, page) for page in range(100)), threads=2)
     assert next(early) == 0
     early.close()
-    assert list(read_ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert list(read_ahead([partial(int, page) for page in range(5)], threads=3)) == [0, 1, 2, 3, 4]
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50, 1000])
+def test_each_trace_is_in_one_slice(size: int, file: Path) -> None:
+    """Also where many began in one millisecond, and where others land between two slices, newer and older ones."""
+    fill_sqlite(file, 9, 200)
+    reader = open_store(f"sqlite:///{file}")
+    times: dict[str, int] = dict(reader._database.select("SELECT request_id, timestamp_ms FROM trace_info"))
+    where = TraceFilter(since_ms=min(times.values()), until_ms=max(times.values()))
+    wanted = {trace for trace, time in times.items() if time < max(times.values())}
+    found: list[str] = []
+    slices = []
+    for number, one in enumerate(iterate_slices(reader._database, where, reader.experiments, reader._columns, size)):
+        slices.append(one)
+        found += [str(row[0]) for row in reader._database.select_at_once(*reader._make_query(one, ["t.request_id"]))]
+        fill_sqlite(file, 100 + number, 3)
+    assert all(one.since_ms is not None and one.until_ms is not None for one in slices)
+    assert [one.until_ms for one in slices[1:]] == [one.since_ms for one in slices[:-1]]
+    assert len(found) == len(set(found)) == len(wanted | set(found))
+    assert len(slices) == 1 or size < 200
+
+
+def test_a_store_with_no_more_connections(reader: SqlReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read with the one that there is."""
+
+    def refuse(_: object) -> None:
+        raise CommandFailure("too many clients")
+
+    monkeypatch.setattr(SqliteDatabase, "open_another", refuse)
+    assert compare_totals(reader, EVERYTHING, DEFAULT_GROUPS, None) > 100

@@ -69,6 +69,13 @@ class SqlDatabase(Protocol):
     def aggregate_texts(self, column: str, separator: str) -> str:
         """Return the expression for all texts of a *column*, joined in the order of its rows."""
 
+    def open_another(self) -> SqlDatabase:
+        """Open a connection of its own to the same database.
+
+        Raises:
+            CommandFailure: if there is none to be had.
+        """
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -110,6 +117,12 @@ class SqliteDatabase:
     def aggregate_texts(self, column: str, separator: str) -> str:
         return f"group_concat({column}, '{separator}')"
 
+    def open_another(self) -> SqlDatabase:
+        try:
+            return SqliteDatabase(self._file)
+        except sqlite3.Error as error:
+            raise CommandFailure(f"{self._file}: {error}") from error
+
     def close(self) -> None:
         self._connection.close()
 
@@ -118,6 +131,7 @@ class PostgresDatabase:
     """A PostgreSQL database, in a session that may only read."""
 
     def __init__(self, uri: str) -> None:
+        self._uri = uri
         self._driver, self._address = _choose_driver(uri)
         self._connection: Any = self._open_connection()
 
@@ -156,6 +170,12 @@ class PostgresDatabase:
 
     def aggregate_texts(self, column: str, separator: str) -> str:
         return f"string_agg({column}, '{separator}')"
+
+    def open_another(self) -> SqlDatabase:
+        try:
+            return PostgresDatabase(self._uri)
+        except self._driver.Error as error:
+            raise CommandFailure(f"{hide_user_info(self._address)}: {error}") from error
 
     def close(self) -> None:
         self._connection.close()

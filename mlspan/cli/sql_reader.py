@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -29,16 +30,16 @@ from .mlflow_reader import MlflowReader
 from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
 from .reading import EVERYTHING, MAX_TRACES, TraceFilter, TraceReader
-from .reading_ahead import read_ahead
 from .sql_databases import SqlDatabase
 from .sql_filters import translate_conditions
 from .sql_outlines import OutlineQueries
+from .sql_pages import PageQuery, iterate_slices, read_pages
 from .sql_sums import SumQueries
 from .sql_terms import make_marks, make_terms, parse_value
 
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
 _FULL_TRACES_PER_PAGE: Final = 50  # with the content of their spans
-_SUMS_PER_PAGE: Final = 500  # of traces that come with a text of all of their spans
+_SUMS_PER_PAGE: Final = 1000  # of traces that come with a text of all of their spans
 _IN_DATABASE: Final = "TRACKING_STORE"  # the location of spans that are in the database
 _TRACE_COLUMNS: Final = (
     *("request_id", "timestamp_ms", "experiment_id", "execution_time_ms", "status", "request_preview"),
@@ -84,7 +85,7 @@ class SqlReader(TraceReader):
             yield from self._through_mlflow.iterate_traces(where, limit=limit, spans=spans)
             return
         size = _FULL_TRACES_PER_PAGE if spans else _TRACES_PER_PAGE
-        for rows in self._iterate_rows(where, limit, [f"t.{name}" for name in self._wanted], size=size):
+        for rows in self._iterate_rows(where, limit, size):
             yield from self.settle_states(self._read_traces(self._name_columns(rows), spans=spans))
 
     def iterate_outlines(
@@ -95,7 +96,9 @@ class SqlReader(TraceReader):
             return
         sums = SumQueries(self._database, groups, newer=bool(self._newer))
         queries = OutlineQueries(self._database)
-        for rows in read_ahead(self._iterate_rows(where, MAX_TRACES, sums.columns, time_at=2, size=_SUMS_PER_PAGE)):
+        slices = iterate_slices(self._database, where, self.experiments, self._columns, _SUMS_PER_PAGE)
+        pages = (self._make_query(one, sums.columns) for one in islice(slices, MAX_TRACES // _SUMS_PER_PAGE))
+        for rows in read_pages(self._database, pages if self.experiments else ()):
             alike, others = sums.sort_rows(self._add_tags(rows) if "tag" in groups else rows)
             yield from alike
             if others:
@@ -158,34 +161,41 @@ class SqlReader(TraceReader):
         found = self._database.select("SELECT name FROM runs WHERE run_uuid = ?", (run_id,))
         return str(found[0][0]) if found and found[0][0] else run_id
 
-    def _iterate_rows(
-        self, where: TraceFilter, limit: int, wanted: Sequence[str], *, size: int, time_at: int = 1
-    ) -> Iterator[list[Any]]:
-        """Yield pages of the *wanted* columns, which go on after the last key: what lands moves none.
-
-        The first column is the id, and that at *time_at* the time.
-        """
-        terms, values = self._make_terms(where)
-        names = [f"c{at}" for at in range(len(wanted))]
-        columns = ", ".join(f"{column} AS {name}" for column, name in zip(wanted, names, strict=True))
-        last: tuple[object, ...] = ()
+    def _iterate_rows(self, where: TraceFilter, limit: int, size: int) -> Iterator[list[Any]]:
+        """Yield pages of the wanted columns, which go on after the last key: what lands moves none."""
+        key: tuple[object, ...] = ()
         while limit > 0 and self.experiments:
-            # The first comparison is one that an index answers: without it, each page reads all before it again.
-            after = " AND t.timestamp_ms <= ? AND (t.timestamp_ms < ? OR t.request_id < ?)" if last else ""
-            query = (
-                f"SELECT {columns} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
-                "ORDER BY t.timestamp_ms DESC, t.request_id DESC LIMIT ?"
-            )
             most = min(limit, size)
-            rows = self._database.select_at_once(query, names, (*values, *last, most))
+            query = self._make_query(where, [f"t.{name}" for name in self._wanted], key, most)
+            rows = self._database.select_at_once(*query)
             yield rows
             if len(rows) < most:
                 return
             limit -= len(rows)
-            at = rows[-1][time_at]
-            if not last:  # SQLite looks up one upper bound in the index, and might take the filter's
-                terms, values = self._make_terms(replace(where, until_ms=None))
-            last = at, at, rows[-1][0]
+            key = rows[-1][1], rows[-1][1], rows[-1][0]
+            where = replace(where, until_ms=None)  # SQLite looks up one upper bound in the index, and might take this
+
+    def _make_query(
+        self, where: TraceFilter, wanted: Sequence[str], key: Sequence[object] = (), limit: int = -1
+    ) -> PageQuery:
+        """Return a query for the *wanted* columns of traces, the newest first; of those after a *key*, if it is given.
+
+        Args:
+            where: the filter.
+            wanted: the columns. The first one is the id.
+            key: of a trace: its time twice, and its id.
+            limit: the number of traces at most; -1: all.
+        """
+        terms, values = self._make_terms(where)
+        names = [f"c{at}" for at in range(len(wanted))]
+        columns = ", ".join(f"{column} AS {name}" for column, name in zip(wanted, names, strict=True))
+        # The first comparison is one that an index answers: without it, each page reads all before it again.
+        after = " AND t.timestamp_ms <= ? AND (t.timestamp_ms < ? OR t.request_id < ?)" if key else ""
+        text = (
+            f"SELECT {columns} FROM trace_info t WHERE {terms}{after} "  # noqa: S608  # values are parameters
+            f"ORDER BY t.timestamp_ms DESC, t.request_id DESC{'' if limit < 0 else ' LIMIT ?'}"
+        )
+        return PageQuery(text, names, (*values, *key, *(() if limit < 0 else (limit,))))
 
     def _make_terms(self, where: TraceFilter) -> tuple[str, list[Any]]:
         """Return the condition on the table of traces, and its parameters."""
