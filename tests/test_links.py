@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from opentelemetry.trace import SpanContext
 
 from mlspan.testing import Spans
@@ -43,6 +44,29 @@ def test_a_tool_is_linked_to_the_call_that_requested_it(spans: Spans) -> None:
     asked = run_operation(chat)
     run_operation(Tool(name="t", call_id="call_links_1"))
     run_operation(Tool(name="t", call_id="call_links_2"))
+    assert list(list_links(spans)) == [("asked_by", asked.span_id)]
+
+
+@pytest.mark.parametrize("when", ["as it comes", "in a part", "last", "before a failure"])
+def test_a_tool_call_counts_whenever_it_is_read(when: str, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks for a tool is linked, whether its id comes with a chunk, or is read when the answer has ended."""
+    chat = Chat(provider="p", model="m")
+
+    def add(found: Chat, unread: str) -> None:
+        found.draft.get_choice().add_part({"type": "tool_call", "id": unread, "name": "t", "arguments": {}})
+        if when == "before a failure":
+            raise TypeError("an odd answer")
+
+    if when == "as it comes":
+        chat.draft.get_choice().add_tool_call(0, when, "t", "{}")
+    elif when == "in a part":
+        add(chat, when)
+    else:
+        chat.unread, chat.read_rest = when, add
+    if when == "before a failure":
+        monkeypatch.delenv("MLSPAN_STRICT", raising=False)
+    asked = run_operation(chat)
+    run_operation(Tool(name="t", call_id=when))
     assert list(list_links(spans)) == [("asked_by", asked.span_id)]
 
 

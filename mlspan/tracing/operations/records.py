@@ -179,12 +179,14 @@ class Inference(ModelCall):
     read_rest: Callable[[Any, Any], None] | None = None
 
     def complete_fields(self) -> None:
-        if self.draft.call_ids:  # first: what follows may fail at an odd answer
-            self.can_link = True
-        self.output = self.draft.build_messages() or self.output
-        self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
-        if self.unread is not None and self.read_rest is not None:
-            self.read_rest(self, self.unread)
+        try:
+            self.output = self.draft.build_messages() or self.output
+            self.finish_reasons = self.draft.list_finish_reasons() or self.finish_reasons
+            if self.unread is not None and self.read_rest is not None:
+                self.read_rest(self, self.unread)
+        finally:  # an odd answer may fail above, and what is read last may name tool calls
+            if self.draft.call_ids:
+                self.can_link = True
 
 
 class Chat(Inference):
