@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,19 @@ def test_doctor_with_a_server(mlspan: Mlspan, mlflow_server: str) -> None:
     assert (done.returncode, found["problems"]) == (0, [])
     assert [check["name"] for check in found["checks"]] == ["MLflow", "experiment", "write"]
     assert found["settings"]["tracking_uri"] == {"value": mlflow_server, "source": "argument"}
+
+
+def test_doctor_with_an_experiment_by_name(mlspan: Mlspan, mlflow_server: str, mlflow_store: str) -> None:
+    """One that is new is not made by asking; one that is there is found, on a server and in a database."""
+    for uri in (mlflow_server, mlflow_store):
+        place = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": f"named {uuid.uuid4()}"}
+        for arguments in (["--no-write"], []):
+            asked = mlspan("doctor", *arguments, **place)
+            assert "is new: the first trace makes it" in asked.stdout, asked.stderr
+        assert mlspan("demo", **place).returncode == 0
+        found = mlspan("doctor", **place)
+        assert "a trace was stored in" in found.stdout, found.stderr
+        assert "is new" not in found.stdout
 
 
 def test_doctor_finds_what_is_wrong(mlspan: Mlspan) -> None:

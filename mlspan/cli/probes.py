@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -19,13 +18,13 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from .._extras import tell_install
 from .._guard import quiet_loggers
 from ..tracing.export.mlflow.sink import MlflowSink
-from ..tracing.export.mlflow.store import StoreRejected
+from ..tracing.export.mlflow.store import StoreRejected, TraceStore
 from ..tracing.export.shown_addresses import hide_user_info
 from ..tracing.export.types import BackendUnavailable, TraceSegment
 from ..tracing.operations import semconv as sc
 from ..tracing.operations.call_context import TraceOrigin
 from .libraries import find_version
-from .places import EffectiveSetting, find_database_file, is_tracking_server
+from .places import EffectiveSetting, find_database_file
 
 _PROBE_SPAN_NAME: Final = "mlspan doctor"
 _OTLP_TIMEOUT: Final = 5  # seconds
@@ -85,10 +84,10 @@ def _check_new_database(file: Any) -> CheckResult:
 def _check_destination(uri: str, experiment: str | None, run: str | None, *, write: bool) -> Iterator[CheckResult]:
     """Check the store, the run, the experiment and, with *write*, the storing of a trace."""
     sink = MlflowSink(tracking_uri=uri, experiment=experiment, run=run)
-    store: object = sink._find_store(uri)
+    store = sink._find_store(uri)
     try:
         name = experiment or "0"
-        if not name.isdigit() and not _experiment_exists(store, uri, name):
+        if not name.isdigit() and not store.has_experiment(name):
             yield CheckResult("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
             yield CheckResult("experiment", well=True, says=f"{name!r} is new: the first trace makes it")
             return
@@ -105,14 +104,7 @@ def _check_destination(uri: str, experiment: str | None, run: str | None, *, wri
         sink.close()
 
 
-def _experiment_exists(store: Any, uri: str, name: str) -> bool:
-    """Return whether an experiment of this name exists, without creating it."""
-    if is_tracking_server(uri):
-        return store._get_json("api/2.0/mlflow/experiments/get-by-name", {"experiment_name": name}) is not None
-    return store._tracking_store.get_experiment_by_name(name) is not None
-
-
-def _check_write(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> CheckResult:
+def _check_write(sink: MlflowSink, store: TraceStore, uri: str, experiment_id: str) -> CheckResult:
     """Store a trace and delete it again."""
     span, began = _make_probe_span(), time.perf_counter()
     context = span.get_span_context()
@@ -121,12 +113,7 @@ def _check_write(sink: MlflowSink, store: Any, uri: str, experiment_id: str) -> 
         return CheckResult("write", well=False, says=f"{refused[0].reason}{_suggest_fix(refused[0].reason, uri)}")
     took = (time.perf_counter() - began) * 1000
     trace_id = f"tr-{context.trace_id if context else 0:032x}"
-    if is_tracking_server(uri):
-        body = orjson.dumps({"experiment_id": experiment_id, "request_ids": [trace_id]})
-        headers = {"Content-Type": "application/json"}
-        store._call_api("POST", "api/2.0/mlflow/traces/delete-traces", data=body, headers=headers)
-    else:
-        store._tracking_store.delete_traces(experiment_id, trace_ids=[trace_id])
+    store.delete_trace(experiment_id, trace_id)
     return CheckResult("write", well=True, says=f"a trace was stored in {took:.0f} ms, and removed again")
 
 

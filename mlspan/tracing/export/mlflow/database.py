@@ -129,6 +129,10 @@ class DatabaseStore:
         with self._translate_errors("look up runs"):
             return {} if self._bulk is None else self._bulk.find_experiments_of_runs(run_ids)
 
+    def has_experiment(self, name: str) -> bool:
+        with self._translate_errors(f"look up the experiment {name!r}") as store:
+            return store.get_experiment_by_name(name) is not None
+
     def find_or_create_experiment(self, name: str) -> str:
         with self._translate_errors(f"use the experiment {name!r}") as store:
             found = store.get_experiment_by_name(name)
@@ -261,6 +265,10 @@ class DatabaseStore:
                 raise
             return traces  # another process was faster, or a row does not fit: MLflow's own methods report it
         return left + [trace for trace in traces if new.get(trace.summary.trace_id) is not trace]
+
+    def delete_trace(self, experiment_id: str, trace_id: str) -> None:
+        with self._translate_errors("delete a trace") as store:
+            store.delete_traces(experiment_id, trace_ids=[trace_id])
 
     def write_assessments(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
         with self._translate_errors(f"find the trace {trace_id} of an assessment") as store:

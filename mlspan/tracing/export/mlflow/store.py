@@ -53,6 +53,10 @@ class TraceStore(Protocol):
         """Return the ids of runs' experiments, as far as one request tells them; a server is asked for each run."""
         ...
 
+    def has_experiment(self, name: str) -> bool:
+        """Return whether there is an experiment of this name, be it a deleted one."""
+        ...
+
     def find_or_create_experiment(self, name: str) -> str:
         """Return the id of the experiment of this name. A missing one is created."""
         ...
@@ -79,6 +83,10 @@ class TraceStore(Protocol):
 
     def write_traces(self, experiment_id: str, traces: Sequence[TranslatedTrace]) -> None:
         """Store all traces. Writing a trace again replaces it."""
+        ...
+
+    def delete_trace(self, experiment_id: str, trace_id: str) -> None:
+        """Remove a trace and all that is stored of it."""
         ...
 
     def write_assessments(self, trace_id: str, assessments: Sequence[Assessment]) -> None:
