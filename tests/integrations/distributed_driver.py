@@ -7,7 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
+
+# Seconds, which only what hangs takes: on a busy machine, each process imports its libraries for minutes.
+LIMIT: Final = 1200
 
 
 def drive(functions: Iterable[Callable[..., object]], *given: Any) -> None:
@@ -26,7 +29,7 @@ def drive(functions: Iterable[Callable[..., object]], *given: Any) -> None:
 
 def start() -> None:
     """Turn mlspan on, as the first thing."""
-    faulthandler.dump_traceback_later(420, exit=True)  # one that hangs says where
+    faulthandler.dump_traceback_later(LIMIT, exit=True)  # one that hangs says where
     from mlspan import integrations
 
     integrations.autolog(silent=True, **json.loads(os.environ.get("TEST_AUTOLOG", "{}")))

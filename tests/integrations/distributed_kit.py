@@ -8,9 +8,17 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import pytest
+from distributed_driver import LIMIT
 
 HERE = Path(__file__).parent
+MARKS: Final = [
+    pytest.mark.trains,
+    pytest.mark.timeout(LIMIT + 120, func_only=True),
+    pytest.mark.filterwarnings("default"),
+]
 
 
 class Outcome:
@@ -97,7 +105,7 @@ def run_program(server: str, folder: Path, driver: str, *names: str, **env: str)
         env=around | env,
         capture_output=True,
         text=True,
-        timeout=450,
+        timeout=LIMIT + 60,
         check=False,
         cwd=folder,
     )

@@ -11,9 +11,9 @@ pytest.importorskip("distributed", reason="Dask is in the nox session distribute
 pytest.importorskip("xgboost")
 pytest.importorskip("lightgbm")
 
-from distributed_kit import Outcome, run_program
+from distributed_kit import MARKS, Outcome, run_program
 
-pytestmark = [pytest.mark.trains, pytest.mark.timeout(600, func_only=True), pytest.mark.filterwarnings("default")]
+pytestmark = MARKS
 
 TRAININGS = {  # by the driver's function: the span, the metric, and the rows that are known
     "xgboost_train": ("fit Booster", "train-logloss", None),

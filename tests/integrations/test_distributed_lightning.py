@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("lightning", reason="Lightning is in the nox sessions lightning and distributed_lightning")
 
-from distributed_kit import run_program
+from distributed_kit import MARKS, run_program
 
-pytestmark = [pytest.mark.trains, pytest.mark.timeout(600, func_only=True), pytest.mark.filterwarnings("default")]
+pytestmark = MARKS
 
 
 def test_a_program_that_is_run_again(mlflow_server: str, tmp_path: Path) -> None:

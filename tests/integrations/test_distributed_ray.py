@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("ray.tune", reason="Ray is in the nox session distributed")
 pytest.importorskip("xgboost")
 
-from distributed_kit import Outcome, run_program
+from distributed_kit import MARKS, Outcome, run_program
 
-pytestmark = [pytest.mark.trains, pytest.mark.timeout(600, func_only=True), pytest.mark.filterwarnings("default")]
+pytestmark = MARKS
 
 
 OFF = {"TEST_AUTOLOG": '{"log_models": false}'}

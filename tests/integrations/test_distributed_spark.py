@@ -11,9 +11,9 @@ pytest.importorskip("pyspark", reason="Spark is in the nox sessions spark and di
 if shutil.which("java") is None:
     pytest.skip("Spark needs Java", allow_module_level=True)
 
-from distributed_kit import run_program
+from distributed_kit import MARKS, run_program
 
-pytestmark = [pytest.mark.trains, pytest.mark.timeout(600, func_only=True), pytest.mark.filterwarnings("default")]
+pytestmark = MARKS
 
 OFF = {"TEST_AUTOLOG": '{"log_models": false}'}
 
@@ -37,3 +37,14 @@ def test_xgboost_on_spark(mlflow_server: str, tmp_path: Path) -> None:
     assert outcome.tree("xgboost_fit") == "xgboost_fit\n  fit SparkXGBClassifier"
     (run,) = outcome.runs
     assert outcome.span("fit SparkXGBClassifier", "xgboost_fit").attributes["mlspan.run.id"] == run.info.run_id
+
+
+def test_a_search_on_sparks_backend_for_joblib(mlflow_server: str, tmp_path: Path) -> None:
+    """One search, in whose run are MLflow's candidates; what the workers fit, which know mlspan, has no run."""
+    pytest.importorskip("joblibspark")
+    outcome = run_program(mlflow_server, tmp_path, "distributed_spark", "grid_search", TEST_CLUSTER="1", **OFF)
+    assert outcome.tree("grid_search") == "grid_search\n  fit GridSearchCV\n    log metrics"
+    span, run = outcome.span("fit GridSearchCV", "grid_search"), outcome.run("grid_search").info.run_id
+    scores = [event.attributes["mlspan.fit.metric.mean_test_score"] for event in span.events]
+    assert scores == pytest.approx(outcome.results["grid_search"])
+    assert [one.data.tags.get("mlflow.parentRunId") for one in outcome.runs] == [None, run, run]
