@@ -1,6 +1,6 @@
 """Make the pictures of the docs: run the examples against real servers, and photograph MLflow's viewer.
 
-    python docs/screenshots.py [EXAMPLE ... | commands | phoenix]
+    python docs/screenshots.py [EXAMPLE ... | commands | notebook | phoenix]
 
 Needs Chromium, ``tests/servers/install`` and, for what the main environment has not, nox's environments. The pictures
 go to ``docs/images``.
@@ -57,6 +57,7 @@ SHOTS = {
     "browser_use_weather": "execute_tool extract",
     "deepagents_report": "execute_tool task",
     "sklearn_search": "fit GridSearchCV",
+    "xgboost_classifier": "fit XGBClassifier",
 }
 NOX = {  # example -> the session in whose environment it runs
     "google_genai_chat": "google_genai-newest",
@@ -78,7 +79,9 @@ NOX = {  # example -> the session in whose environment it runs
     "browser_use_weather": "browser_use-newest",
     "deepagents_report": "deepagents-newest",
     "sklearn_search": "classic",
+    "xgboost_classifier": "classic",
 }
+TALL = {"sklearn_search": 1110, "xgboost_classifier": 760}  # pixels, where inputs leave no room for outputs
 
 QUIET = {  # libraries that would send something of their own; Chromium without a sandbox, as root needs it
     "ANONYMIZED_TELEMETRY": "false",
@@ -112,6 +115,8 @@ def main(wanted: list[str]) -> None:
             for example in wanted:
                 if example == "commands":
                     commands(chromium, folder, uri)
+                elif example == "notebook":
+                    notebook(chromium, folder, uri)
                 elif example == "phoenix":
                     phoenix(chromium, folder)
                 else:
@@ -136,12 +141,13 @@ def viewer(chromium: Any, example: str, uri: str, api: str) -> None:
         scripted.stop()
     traces = client.search_traces(locations=[experiment])
     trace = next(one for one in traces if any(SHOTS[example] in span.name for span in one.data.spans))
-    page = chromium.new_page(viewport={"width": 1400, "height": 900})
+    height = TALL.get(example, 620)
+    page = chromium.new_page(viewport={"width": 1400, "height": max(900, height)})
     page.set_default_timeout(300_000)
     page.goto(f"{uri}/#/experiments/{experiment}/traces?selectedEvaluationId={trace.info.trace_id}")
     page.get_by_text(SHOTS[example]).first.click(position={"x": 5, "y": 5})  # a long name reaches below a handle
     page.wait_for_timeout(2500)
-    save(page.screenshot(clip={"x": 0, "y": 0, "width": 980, "height": 620}), ROOT / f"docs/images/{example}.png")
+    save(page.screenshot(clip={"x": 0, "y": 0, "width": 980, "height": height}), ROOT / f"docs/images/{example}.png")
     page.close()
 
 
@@ -167,6 +173,31 @@ def commands(chromium: Any, folder: Path, uri: str) -> None:
     page.goto(f"file://{folder}/page.html")
     page.locator("summary").nth(1).click()
     save(page.screenshot(), ROOT / "docs/images/page.png")
+    page.close()
+
+
+CELLS = [  # of a notebook; the picture is of what is below the last
+    "%load_ext mlspan",
+    "from sklearn.datasets import load_iris; X, y = load_iris(return_X_y=True, as_frame=True)",
+    "from sklearn.linear_model import LogisticRegression; from sklearn.model_selection import GridSearchCV",
+    "search = GridSearchCV(LogisticRegression(max_iter=200), {'C': [0.1, 1.0]}, cv=2).fit(X, y)",
+]
+
+
+def notebook(chromium: Any, folder: Path, uri: str) -> None:
+    """Run a search in a cell, and photograph what is below it."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    os.environ |= {"MLFLOW_TRACKING_URI": uri, "IPYTHONDIR": str(folder / "ipython")}
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    shown = [out.data for out in book.cells[-1].outputs if "mlspan" in out.get("data", {}).get("text/plain", "")]
+    html = shown[0]["text/html"]
+    (folder / "cell.html").write_text(f'<meta charset="utf-8"><body style="margin: 0; padding: 8px">{html}')
+    page = chromium.new_page(viewport={"width": 720, "height": 100}, device_scale_factor=1.5)
+    page.goto(f"file://{folder}/cell.html")
+    save(page.locator("body").screenshot(), ROOT / "docs/images/notebook.png")
     page.close()
 
 
@@ -203,4 +234,4 @@ def save(taken: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*SHOTS, "commands", "phoenix"])
+    main(sys.argv[1:] or [*SHOTS, "commands", "notebook", "phoenix"])

@@ -10,13 +10,14 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from ._training_notes import LoggedModel, describe_training, list_models
 from .tracing.export.recent_spans import get_span_id
 from .tracing.export.trace_assembler import is_genai
 from .tracing.operations import semconv as sc
 
 MAX_SPANS: Final = 5_000  # spans that are kept of one trace
 _MAX_LINES: Final = 12  # spans that are shown of one trace
-_MAX_TREES: Final = 5  # traces of a cell that are shown with their spans
+_MAX_TREES: Final = 5  # traces of a cell that are shown with their spans, and models
 _MAX_NAME_CHARS: Final = 60  # characters that are shown of a span's name
 
 
@@ -29,6 +30,7 @@ class SpanLine:
     duration: str
     notes: str
     failed: bool
+    training: tuple[str, ...] = ()  # of what is in the notes, what a training's root says as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,22 @@ def summarize_cell(
     Args:
         runs: MLflow's runs.
         traces: the ended spans of each trace.
-        urls: URLs in MLflow's UI, by run id and by trace id (32 hex digits).
+        urls: URLs in MLflow's UI, by run id, by model id and by trace id (32 hex digits).
     """
     items = [
         SummaryItem("run", str(run.info.run_name or run.info.run_id), "", urls.get(run.info.run_id)) for run in runs
     ]
+    items += _summarize_models(list(list_models(traces)), urls)
     for number, spans in enumerate(traces):
         items.append(_summarize_trace(spans, urls, tree=number < _MAX_TREES))
     return CellSummary(items)
+
+
+def _summarize_models(models: Sequence[LoggedModel], urls: Mapping[str, str]) -> Iterator[SummaryItem]:
+    for model in models[:_MAX_TREES]:
+        yield SummaryItem("model", model.model_id, f"of {model.training}", urls.get(model.model_id))
+    if (more := len(models) - _MAX_TREES) > 0:
+        yield SummaryItem("models", f"{more} more", "", None)
 
 
 def _summarize_trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, tree: bool) -> SummaryItem:
@@ -82,6 +92,7 @@ def _summarize_trace(spans: Sequence[ReadableSpan], urls: Mapping[str, str], *, 
     taken = sum(_read_token_count(span, sc.USAGE_OUTPUT_TOKENS) for span in calls)
     facts = [lines[0].duration, f"{len(spans)} span{'s' * (len(spans) != 1)}"]
     facts += [f"{given} in, {taken} out"] if calls else []
+    facts += lines[0].training
     at = spans[0].get_span_context()
     shown = lines[:_MAX_LINES] if tree and len(lines) > 1 else ()
     return SummaryItem(
@@ -115,11 +126,13 @@ def _summarize_span(span: ReadableSpan, depth: int) -> SpanLine:
     if is_genai(span) and (span.attributes or {}).get(sc.USAGE_INPUT_TOKENS) is not None:
         taken, made = (_read_token_count(span, name) for name in (sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS))
         marks.append(f"{taken} in, {made} out")
+    training = tuple(describe_training(span.attributes or {}))
+    marks += training
     if failed:
         marks.append(str((span.attributes or {}).get(sc.ERROR_TYPE) or "error"))
     name = "".join(char if char.isprintable() else " " for char in span.name)
     name = name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"
-    return SpanLine(depth, name, _format_duration(span), ", ".join(marks), failed)
+    return SpanLine(depth, name, _format_duration(span), ", ".join(marks), failed, training)
 
 
 def _has_own_tokens(attributes: Mapping[str, Any]) -> bool:

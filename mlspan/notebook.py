@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from . import _notebook_summary, integrations
 from ._guard import guard
+from ._training_notes import list_models
 from .tracing import context, runtime
 from .tracing.export.trace_assembler import is_genai
 from .tracing.mlflow_state.runs import add_run_listener
@@ -123,6 +124,11 @@ def _find_urls(runs: list[Any], traces: list[list[ReadableSpan]]) -> dict[str, s
         for run in runs:
             if (url := now.page_urls.build_run_url(run.info.experiment_id, run.info.run_id)) is not None:
                 found[run.info.run_id] = url
+        experiments = {run.info.run_id: run.info.experiment_id for run in runs}
+        for model in list_models(traces):
+            experiment = experiments.get(model.run_id)  # None if the run is of an earlier cell
+            if experiment and (url := now.page_urls.build_model_url(experiment, model.model_id)) is not None:
+                found[model.model_id] = url
         for spans in traces:
             trace_id = f"{_read_ids(spans[0])[0]:032x}"
             if (url := now.page_urls.guess_trace_url(trace_id) or now.page_urls.find_trace_url(trace_id)) is not None:

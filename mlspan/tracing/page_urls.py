@@ -1,4 +1,4 @@
-"""The addresses of pages in MLflow's viewer: of a trace, and of a run."""
+"""The addresses of pages in MLflow's viewer: of a trace, of a run, and of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._guard import warn_once
-from .export.mlflow.addresses import run_url, trace_url
+from .export.mlflow.addresses import model_url, run_url, trace_url
 
 if TYPE_CHECKING:
     from .export.mlflow.sink import MlflowSink
@@ -30,8 +30,16 @@ class PageUrls:
 
     def build_run_url(self, experiment_id: str, run_id: str) -> str | None:
         """Return the page of a run in MLflow's own store; None if the store is unknown."""
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or (None if self._sink is None else self._sink.default_uri)
+        uri = self._find_store()
         return None if uri is None else run_url(uri, experiment_id, run_id)
+
+    def build_model_url(self, experiment_id: str, model_id: str) -> str | None:
+        """Return the page of a logged model; None if the store is unknown."""
+        uri = self._find_store()
+        return None if uri is None else model_url(uri, experiment_id, model_id)
+
+    def _find_store(self) -> str | None:
+        return os.environ.get("MLFLOW_TRACKING_URI") or (None if self._sink is None else self._sink.default_uri)
 
     def guess_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace without asking a server; None if only the experiment's name is known."""

@@ -313,6 +313,9 @@ class Contract:
             (trace,) = client.search_traces(locations=place, run_id=run.info.run_id)
             assert trace.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id
             assert [span.name for span in trace.data.spans if span.name in names] == names
+            (fit,) = [span for span in trace.data.spans if span.name == self.span]
+            assert fit.inputs["parameters"]
+            assert fit.inputs.get("data", "").startswith(f"{self.rows} row" if self.rows else "")
 
 
 def _new() -> str:

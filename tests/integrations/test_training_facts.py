@@ -225,6 +225,25 @@ class TestWhatMlflowCannotLog:
         logged = next(span for span in spans.all if span.name.startswith("log "))
         assert all("the disk is full" in failed for failed in logged.attributes["mlspan.log.failed"])
 
+    def test_a_server_that_is_away(
+        self, runs: Any, spans: Spans, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The training goes on, its span is there and says why there is no run; the next training has one."""
+        import mlflow
+        from sklearn.linear_model import Ridge
+
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        integrations.sklearn.autolog(log_models=False)
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        assert len(Ridge().fit(X, Y).coef_) == 2
+        mlflow.set_tracking_uri(mlflow_store)
+        (fit,) = spans.named("fit Ridge")
+        assert ("mlspan.run.id" in fit.attributes, "error.type" in fit.attributes) == (False, False)
+        (logged,) = spans.named("log run")
+        assert "127.0.0.1:9" in logged.attributes["mlspan.log.failed"][0]
+        Ridge().fit(X, Y)
+        assert [run.info.status for run in runs()] == ["FINISHED"]
+
     def test_a_failure_of_the_callers_own(self, runs: Any, spans: Spans) -> None:
         """A model that the caller logs amid a training, and that cannot be logged, is the caller's error."""
         import mlflow

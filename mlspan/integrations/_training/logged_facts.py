@@ -107,6 +107,8 @@ class LoggedFacts:
             failed=[text for _, text in self.failures] or None,
         )
         what = "model" if self.models or self.tried_model else "metrics" if self._late else "files"
+        if not (self.models or self.tried_model or self._late or self.files):
+            what = "run"  # nothing could be logged, as while the server is away
         record.name = f"log {what}"
         if self.failures:
             record.failure = self.failures[0]

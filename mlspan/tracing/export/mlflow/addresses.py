@@ -1,4 +1,4 @@
-"""Addresses: which store a tracking URI means, how one is shown, and the pages of a trace and of a run."""
+"""Addresses: which store a tracking URI means, how one is shown, and the pages of a trace, a run and a model."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def trace_url(tracking_uri: str, experiment_id: str, trace_id: str) -> str:
 def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run's page."""
     return f"{_experiment_url(tracking_uri, experiment_id)}/runs/{run_id}"
+
+
+def model_url(tracking_uri: str, experiment_id: str, model_id: str) -> str:
+    """Return the address of a logged model's page."""
+    return f"{_experiment_url(tracking_uri, experiment_id)}/models/{model_id}"

@@ -26,6 +26,7 @@ from ..input_output_names import INPUT_OUTPUT_PAIRS
 from ..memory import estimate_size
 from .messages import make_chat_inputs, make_chat_outputs
 from .names import COST, INPUTS, MODEL, OUTPUTS, SPAN_TYPE, TOKEN_USAGE
+from .trainings import describe_training
 
 Attributes = Mapping[str, Any]
 
@@ -319,7 +320,7 @@ def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
             model = {"model": get(sc.REQUEST_MODEL)} if get(sc.REQUEST_MODEL) else {}
             inputs |= model | {short: it for name, short in _PARAMETERS.items() if (it := get(name)) is not None}
         return inputs, make_chat_outputs(answer), True
-    for asked, got in _SIDES:
+    for asked, got in INPUT_OUTPUT_PAIRS:
         if asked in attributes or got in attributes:
             outputs = parse_attribute(get(got))
             return (
@@ -327,10 +328,7 @@ def _read(attributes: Attributes) -> tuple[Any, Any, bool]:
                 _convert_documents(outputs) if got == sc.RETRIEVAL_DOCUMENTS else outputs,
                 False,
             )
-    return None, None, False
-
-
-_SIDES: Final = (*INPUT_OUTPUT_PAIRS, (sc.FIT_PARAMS, sc.FIT_METRICS))
+    return *describe_training(attributes), False
 
 
 def _convert_documents(found: Any) -> Any:
