@@ -97,6 +97,32 @@ class TestTheExtentOfATraining:
         assert spans.tree() == "fit Ridge\n  log metrics"
         assert "mlspan.log.models" not in spans.named("log metrics")[0].attributes
 
+    @pytest.mark.parametrize("given", [(), (X,)])
+    def test_a_call_without_data_has_its_run(self, runs: Any, spans: Spans, given: tuple[Any, ...]) -> None:
+        """MLflow fails at it first, ends the run as failed and calls the library without one: the run is the span's."""
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog()
+        with pytest.raises(TypeError, match="missing"):
+            Ridge().fit(*given)
+        (run,), (fit,) = runs(), spans.named("fit Ridge")
+        assert run.info.status == "FAILED"
+        assert (fit.attributes["mlspan.run.id"], fit.attributes["error.type"]) == (run.info.run_id, "TypeError")
+        Ridge().fit(X, Y)
+        assert spans.named("fit Ridge")[1].attributes["mlspan.run.id"] != run.info.run_id
+
+    def test_a_part_of_another_processs_training_may_have_a_run(self, runs: Any, spans: Spans) -> None:
+        """A run that a worker starts by itself ends as it would elsewhere."""
+        import mlflow
+
+        from mlspan.integrations._training.current import join_remote_training
+
+        integrations.sklearn.autolog()
+        with join_remote_training(), mlflow.start_run():
+            mlflow.log_metric("own", 1)
+        (run,) = runs()
+        assert (run.info.status, run.data.metrics) == ("FINISHED", {"own": 1})
+
     def test_a_training_that_fails_logs_nothing(self, runs: Any, spans: Spans) -> None:
         from sklearn.linear_model import Ridge
 

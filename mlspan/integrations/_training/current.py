@@ -166,6 +166,7 @@ class _RemoteTraining:
         self.logged = LoggedFacts()
 
     def end_epoch(self, number: int | None, metrics: Mapping[str, object]) -> None: ...
+    def note_ended_run(self, run_id: str) -> None: ...
 
 
 class _Switch:

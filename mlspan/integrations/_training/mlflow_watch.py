@@ -139,6 +139,8 @@ def _mend_status(target: str) -> Undo:
         @functools.wraps(fn)
         def set_terminated(self: object, run_id: str, status: str | None = None, *args: Any, **kwargs: Any) -> object:
             fitting, error = find_root_training(), sys.exc_info()[1]
+            if enabled and fitting is not None:
+                fitting.note_ended_run(run_id)
             if enabled and status == "FAILED" and isinstance(error, Exception):  # else somebody has stopped the program
                 with guard("reading how a run ended"):
                     if fitting is not None and fitting.is_trained and fitting.owns_run(run_id):

@@ -65,6 +65,7 @@ class ActiveTraining:
         self._run_before: str | None = None  # the caller's MLflow run, if one was active before the training
         self.task_mark: int | None = None  # of the tasks that it sends
         self.run_id: str | None = None  # the run that the training is logged to
+        self._ended_run: str | None = None  # a run that MLflow has started for the training, and ended before it
         self._error: BaseException | None = None  # what the library's own function has raised
         self._model_id: str | None = None
         self._last_metrics: Mapping[str, float] = {}
@@ -112,7 +113,8 @@ class ActiveTraining:
         """Start the span and make it current while the library's own *function* runs inside."""
         self.has_started = True
         with guard("starting a span"):
-            self.run_id = get_active_run_id() or (None if self.parent is None else self.parent.run_id)
+            around = self._ended_run if self.parent is None else self.parent.run_id
+            self.run_id = get_active_run_id() or around
             self._start_span(bound, function)
         started = time_ns()
         try:
@@ -129,6 +131,11 @@ class ActiveTraining:
     def owns_run(self, run_id: str) -> bool:
         """Return whether a run was started for this training, and is not the caller's."""
         return run_id == self.run_id != self._run_before
+
+    def note_ended_run(self, run_id: str) -> None:
+        """Note that a run ends. Before the training that is its own: MLflow has failed at the call's arguments."""
+        if not self.has_started and run_id != self._run_before:
+            self._ended_run = run_id
 
     def _start_span(self, bound: Mapping[str, object], function: str) -> None:
         now = runtime.get_runtime() if self.hook.settings.log_traces and not is_suppressed() else None
