@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import sqlite3
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +81,7 @@ class SqliteDatabase:
         self._file = file
         address = f"{file.absolute().as_uri()}?mode=ro"
         self._connection = sqlite3.connect(address, timeout=_CONNECT_SECONDS, uri=True, check_same_thread=False)
+        weakref.finalize(self, self._connection.close)  # as Python 3.13 and later warn of one that nobody has closed
         self._connection.execute("PRAGMA case_sensitive_like = true")  # as MLflow has it
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
@@ -123,10 +125,10 @@ class PostgresDatabase:
 
     def _open_connection(self) -> Any:
         connection = self._driver.connect(self._address, connect_timeout=_CONNECT_SECONDS)
-        if self._driver.__name__ == "psycopg2":
-            connection.set_session(readonly=True, autocommit=True)
-        else:
-            connection.read_only, connection.autocommit = True, True
+        weakref.finalize(self, connection.close)  # psycopg warns of a connection that nobody has closed
+        connection.autocommit = True
+        with connection.cursor() as cursor:  # psycopg's read_only is for transactions, of which autocommit begins none
+            cursor.execute("SET default_transaction_read_only = on")
         return connection
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
