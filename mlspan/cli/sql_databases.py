@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sqlite3
 import weakref
 from collections.abc import Sequence
@@ -88,6 +89,8 @@ class SqliteDatabase:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
+            if "malformed JSON" in str(error) and (guarded := _guard_extractions(query)) != query:
+                return self.select(guarded, values)
             raise CommandFailure(f"{self._file}: {error}") from error
 
     def select_at_once(self, query: str, names: Sequence[str], values: Sequence[object] = ()) -> list[Any]:
@@ -114,6 +117,14 @@ class SqliteDatabase:
 
     def close(self) -> None:
         self._connection.close()
+
+
+_EXTRACTIONS: Final = re.compile(r"(?<!THEN )json_extract\(content, '[^']*'\)")
+
+
+def _guard_extractions(query: str) -> str:
+    """Return a query in which a damaged document has no attributes: to check each would slow all queries down."""
+    return _EXTRACTIONS.sub(r"CASE WHEN json_valid(content) THEN \g<0> END", query)
 
 
 class PostgresDatabase:
