@@ -220,6 +220,44 @@ def test_feedback_on_the_current_trace(client: Any, place: str) -> None:  # noqa
     assert given["answer"].expectation.value == "Paris"
 
 
+def test_assessments_that_have_no_value(client: Any, place: str) -> None:  # noqa: F811
+    """Feedback that could not be given, and a link to an issue, on the trace that is open; they take no other along."""
+    error = mlflow.entities.AssessmentError(error_code="RATE_LIMIT", error_message="too many")
+    names_issues = hasattr(mlflow, "log_issue")
+    with tracing.span("helper", kind="agent"):
+        here = mlflow.get_active_trace_id()
+        mlflow.log_feedback(trace_id=here, name="judged", error=error)
+        if names_issues:
+            from mlflow.tracing.client import TracingClient
+
+            issue = TracingClient()._create_issue(
+                experiment_id=mlflow.tracking.fluent._active_experiment_id, name="slow", description="It is slow."
+            )
+            mlflow.log_issue(trace_id=here, issue_id=issue.issue_id, rationale="over 2 s", metadata={"seen": "twice"})
+        mlflow.log_feedback(trace_id=here, name="after", value=3)
+    (found,) = stored()
+    given = {one.name: one for one in found.info.assessments}
+    assert given["after"].feedback.value == 3
+    assert (given["judged"].feedback.value, given["judged"].feedback.error.error_message) == (None, "too many")
+    if names_issues:
+        named = given[issue.issue_id]
+        assert (named.issue.issue_name, named.rationale, named.metadata) == ("slow", "over 2 s", {"seen": "twice"})
+        assert TracingClient()._get_issue(issue.issue_id).name == "slow"
+
+
+def test_content_of_such_assessments_stays_off(client: Any, place: str) -> None:  # noqa: F811
+    """What an error and a person say is content."""
+    tracing.configure(capture_content=False)
+    error = mlflow.entities.AssessmentError(error_code="RATE_LIMIT", error_message="secret", stack_trace="secret")
+    with tracing.span("helper", kind="agent"):
+        here, said = mlflow.get_active_trace_id(), {"rationale": "secret", "metadata": {"a": "secret"}}
+        mlflow.log_feedback(trace_id=here, name="judged", error=error, **said)
+    (found,) = stored()
+    (one,) = found.info.assessments
+    assert one.feedback.error.error_code == "RATE_LIMIT"
+    assert "secret" not in str(found.to_dict())
+
+
 def test_the_last_trace_of_each_thread(client: Any, place: str) -> None:  # noqa: F811
     """``get_last_active_trace_id(thread_local=True)`` is that of the caller's thread, and can be read at once."""
     found: dict[str, Any] = {}
