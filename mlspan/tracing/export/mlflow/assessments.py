@@ -57,7 +57,7 @@ def read_assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
 
 
 def _read_own_form(found: Assessment) -> Iterator[Assessment]:
-    """Yield an assessment whose value says all of it in MLflow's own form, if it does: anybody may write such events."""
+    """Yield an assessment whose value says all of it in MLflow's own form, if it does: anybody may write such."""
     issue = get_nested(found.value, "issue.issue_name", str)
     error = get_nested(found.value, "feedback.error", dict)
     if issue:
