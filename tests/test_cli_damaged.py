@@ -166,6 +166,14 @@ def test_odd_names_move_no_terminal(uri: str) -> None:
         assert len(run(uri, "stats", "--by", groups).splitlines()) >= len(ODD)
 
 
+@pytest.mark.parametrize("named", ["²", "٣", "9" * 20, "-1", "1.0"])
+def test_an_odd_experiment_is_not_there(named: str, uri: str) -> None:
+    """Not all that is called a digit is one, and not all numbers fit into a database."""
+    found = invoke(["list", "--experiment", named, "--tracking-uri", uri])
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.startswith(f"mlspan: there is no experiment {named!r} in {uri}")
+
+
 def test_a_tag_hides_no_fact(uri: str) -> None:
     """A tag may be called like what ``show`` says of a trace by itself."""
     named = dict.fromkeys(("took", "tokens", "cost", "spans", "at", "user", "session", "trace", "link", "run"), "free")

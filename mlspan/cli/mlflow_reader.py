@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ..tracing.export.mlflow.names import RESUMES_KEY, SESSION_KEY, WAITING_KEY
+from ..tracing.export.mlflow.names import RESUMES_KEY, SESSION_KEY, WAITING_KEY, is_experiment_id
 from . import model
 from .common import CommandFailure, require_module, show_busy
 from .places import StoreLocation, find_database_file
@@ -47,7 +47,8 @@ class MlflowReader(TraceReader):
                     str(found.experiment_id): found.name
                     for found in _iterate_pages(client.search_experiments, TRACES_PER_PAGE)
                 }
-            found = client.get_experiment(wanted) if wanted.isdigit() else client.get_experiment_by_name(wanted)
+            has_id = is_experiment_id(wanted)
+            found = client.get_experiment(wanted) if has_id else client.get_experiment_by_name(wanted)
             if found is None:
                 known = [found.name for found in client.search_experiments(max_results=8)]
                 raise self.make_unknown_experiment(known)

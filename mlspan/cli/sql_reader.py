@@ -18,6 +18,7 @@ from ..tracing.export.mlflow.names import (
     TRACE_COST_KEY,
     TRACE_NAME_KEY,
     TRACE_TOKENS_KEY,
+    is_experiment_id,
 )
 from . import model
 from .common import CommandFailure, print_detail, print_note
@@ -66,9 +67,10 @@ class SqlReader(TraceReader):
         active = "SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'"
         if (wanted := self.place.experiment) is None:
             return {str(number): name for number, name in self._database.select(active)}
-        column = "experiment_id" if wanted.isdigit() else "name"
+        has_id = is_experiment_id(wanted)
+        column = "experiment_id" if has_id else "name"
         asked = f"SELECT experiment_id, name FROM experiments WHERE {column} = ?"  # noqa: S608  # one of two names
-        found = self._database.select(asked, (int(wanted) if wanted.isdigit() else wanted,))
+        found = self._database.select(asked, (int(wanted) if has_id else wanted,))
         if not found:
             newest = self._database.select(f"{active} ORDER BY creation_time DESC, experiment_id LIMIT 8")
             raise self.make_unknown_experiment([name for _, name in newest])
