@@ -7,12 +7,14 @@ import threading
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from test_mlflow import ask, client, place  # noqa: F401  # fixtures
 
 from mlspan import integrations, tracing
+from mlspan.tracing.mlflow_state import shared_spans
 
 mlflow = pytest.importorskip("mlflow")
 openai = pytest.importorskip("openai")
@@ -121,6 +123,34 @@ async def test_coroutines_and_generators_nest_too(aimock: str, place: str) -> No
         "answer\n  a\n    chat gpt-4o-mini",
         "answer\n  b\n    chat gpt-4o-mini",
     ]
+
+
+def test_threads_that_begin_at_once(place: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The first spans of MLflow's below a span of ours may start in several threads at the same time."""
+    register, both = shared_spans._register_trace, threading.Barrier(2)
+
+    def register_beside(*args: Any) -> str:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # for the other thread, which comes here, or waits until this one has done it
+        return register(*args)
+
+    monkeypatch.setattr(shared_spans, "_register_trace", register_beside)
+
+    @mlflow.trace
+    def work(number: int) -> None:
+        with tracing.span(f"step {number}"):
+            pass
+
+    with tracing.span("outer", kind="workflow"):
+        threads = [threading.Thread(target=tracing.wrap(work), args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    (found,) = stored()
+    assert sorted(tree(found)) == ["    step 0", "    step 1", "  work", "  work", "invoke_workflow outer"]
+    assert mlflow.get_current_active_span() is None
+    assert shared_spans.has_ended_here(int(found.info.trace_id.removeprefix("tr-"), 16))
 
 
 def test_update_current_trace(client: Any, place: str) -> None:  # noqa: F811
