@@ -14,6 +14,9 @@ from command_line import invoke
 from opentelemetry.trace import get_current_span
 
 from mlspan import tracing
+from mlspan.cli.common import CommandFailure
+from mlspan.cli.mlflow_reader import MlflowReader
+from mlspan.cli.places import StoreLocation
 
 pytest.importorskip("mlflow")
 pytestmark = pytest.mark.usefixtures("tracing_off")
@@ -122,6 +125,18 @@ def test_a_damaged_span_is_shown(damaged: tuple[str, str]) -> None:
     assert shown.count("call") >= 2
     told = json.loads(run(uri, "show", trace_id, "--json"))
     assert [one["depth"] for one in told["spans"]] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("damaged", ["half a document", "a list", "null", "an unknown state"], indirect=True)
+def test_what_mlflows_client_cannot_read_is_one_line(damaged: tuple[str, str]) -> None:
+    """It reads the databases that we do not, and raises errors of any kind."""
+    uri, trace_id = damaged
+    reader = MlflowReader(StoreLocation(uri, None))
+    with pytest.raises(CommandFailure) as refused:
+        reader.fetch_trace(trace_id)
+    assert str(refused.value).startswith(f"{uri}: ")
+    with pytest.raises(CommandFailure):
+        list(reader.iterate_traces(spans=True))
 
 
 def test_spans_in_a_circle_are_shown(whole: Path, tmp_path: Path) -> None:
