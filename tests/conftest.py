@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -191,8 +191,8 @@ def _own_losses() -> Iterator[None]:
     _private_names._missing.update(before)
 
 
-@pytest.fixture(autouse=True)
-def _mlflows_state() -> Iterator[None]:
+@contextmanager
+def _put_back_mlflows_state() -> Iterator[None]:
     """``mlflow.set_experiment`` and its kin write to the environment: the next test must not write to their store."""
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     yield
@@ -201,6 +201,20 @@ def _mlflows_state() -> Iterator[None]:
     os.environ.update(before)
     if (fluent := sys.modules.get("mlflow.tracking.fluent")) is not None:
         fluent._active_experiment_id = None
+
+
+@pytest.fixture(autouse=True)
+def _mlflows_state() -> Iterator[None]:
+    """What one test tells MLflow, no other finds."""
+    with _put_back_mlflows_state():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _mlflows_state_of_a_module() -> Iterator[None]:
+    """What fixtures of a whole module tell MLflow, no other module finds."""
+    with _put_back_mlflows_state():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -319,3 +320,18 @@ def test_compressed_by_gzip_is_gzip(store: str, tmp_path: Path) -> None:
     """Any tool unpacks it."""
     assert export(tmp_path / "all.jsonl.gz").exit_code == 0
     assert gzip.decompress((tmp_path / "all.jsonl.gz").read_bytes()).decode() == export().stdout
+
+
+def test_only_files_are_replaced(store: str, tmp_path: Path) -> None:
+    """--force replaces no pipe or device; what a link leads to, and not the link."""
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link.jsonl", tmp_path / "file.jsonl"
+    os.mkfifo(pipe)
+    refused = invoke(["export", pipe, "--force", "--tracking-uri", store])
+    assert (refused.exit_code, pipe.is_fifo()) == (2, True)
+    assert refused.stderr == f"mlspan: {pipe} is no file; - writes to standard output (see: mlspan export --help)\n"
+    file.write_text("old")
+    link.symlink_to(file)
+    assert invoke(["export", link, "--force", "--tracking-uri", store]).exit_code == 0
+    assert link.is_symlink()
+    assert "resourceSpans" in file.read_text()
+    assert list(tmp_path.glob(".*.part")) == []

@@ -175,7 +175,7 @@ def find_ids(uri: str, text: str) -> tuple[list[str], list[str], bool]:
             order_by=["timestamp_ms DESC", "request_id DESC"],
         )
     except mlflow.exceptions.MlflowException as refused:
-        if IS_OLDER and str(refused).startswith(("Invalid clause(s)", "Invalid attribute key")):
+        if IS_OLDER and str(refused).startswith(("Invalid clause(s)", "Invalid attribute key", "Invalid comparator")):
             raise OlderLanguage(str(refused)) from refused
         raise
     where = TraceFilter(conditions=parse_filter(text))

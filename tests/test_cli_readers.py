@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.trace import get_current_span
-from servers.postgres import postgres, require_postgres
+from servers.postgres import connect, postgres, require_postgres
 
 from mlspan import tracing
 from mlspan.cli import mlflow_reader, model, sql_databases, sql_reader
@@ -213,11 +213,11 @@ def test_a_driver_of_postgresql(installed: set[str], named: str, taken: Any, mon
 
 def test_postgresql_tells_the_same() -> None:
     """All of this in a PostgreSQL, of which nothing is changed."""
-    psycopg2 = require_postgres()
+    driver = require_postgres()
     with postgres() as (address, _):
         uri = f"{address}/postgres"
         fill_store(uri)
-        connection = psycopg2.connect(uri.replace("+psycopg2", ""))
+        connection = connect(uri)
         with connection, connection.cursor() as cursor:
             cursor.execute(OPEN_ONE)
         connection.close()
@@ -234,16 +234,16 @@ def test_postgresql_tells_the_same() -> None:
         assert isinstance(fast, SqlReader)
         with pytest.raises(CommandFailure, match="cannot execute DELETE in a read-only transaction") as refused:
             fast._database.select("DELETE FROM trace_info RETURNING request_id")
-        assert isinstance(refused.value.__cause__, psycopg2.errors.ReadOnlySqlTransaction)
-        end_sessions(psycopg2, uri)
+        assert isinstance(refused.value.__cause__, driver.errors.ReadOnlySqlTransaction)
+        end_sessions(uri)
         with pytest.raises(CommandFailure, match=r"terminating connection|server closed the connection"):
             fast._database.select("SELECT 1")
         assert fast._database.select("SELECT 1") == [(1,)]  # by a new connection
 
 
-def end_sessions(psycopg2: Any, uri: str) -> None:
+def end_sessions(uri: str) -> None:
     """End all sessions but this one, as a server that is restarted does."""
-    connection = psycopg2.connect(uri.replace("+psycopg2", ""))
+    connection = connect(uri)
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     connection.close()

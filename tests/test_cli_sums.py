@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.postgres import postgres, require_postgres
+from servers.postgres import connect, postgres, require_postgres
 
 from mlspan.cli import sql_sums
 from mlspan.cli.common import CommandFailure
@@ -250,11 +250,11 @@ def test_an_older_schema(file: Path) -> None:
 @pytest.mark.skipif(os.environ.get("MLSPAN_WIDE") != "1", reason="make matrix runs it")
 def test_postgresql() -> None:
     """The same there."""
-    psycopg2 = require_postgres()
+    require_postgres()
     with postgres() as (address, _):
         uri = f"{address}/postgres"
         mlflow.MlflowClient(uri).search_experiments()  # makes the tables
-        with closing(psycopg2.connect(uri.replace("+psycopg2", ""))) as connection:
+        with closing(connect(uri)) as connection:
             with connection, connection.cursor() as cursor:
                 fill_store(cursor.execute, 9, 300)
                 cursor.execute("UPDATE trace_info SET total_cost = 'NaN' WHERE total_cost = 1e-7")

@@ -48,7 +48,8 @@ NEEDS = {
     "django": "django",
 }
 
-NO_ATTRIBUTES = {"mlspan.carried", "mlspan.expectation"}  # a property of a Spark job; an event
+# A property of a Spark job; events.
+NO_ATTRIBUTES = {"mlspan.carried", "mlspan.expectation", "mlspan.mlflow_assessment"}
 
 RUN = """
 import linecache, re, sys

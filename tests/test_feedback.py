@@ -237,3 +237,15 @@ def test_a_prompt_that_is_loaded(place: str) -> None:
     assert linked_prompts == [{"name": name, "version": "1"}, {"name": name, "version": "2"}]
     (linked,) = mlflow.search_traces(filter_string=f"prompt = '{name}/2'", return_type="list")
     assert linked.info.trace_id == f"tr-{trace_id}"
+
+
+def test_what_is_no_assessment_of_mlflows_harms_nothing_else(place: str) -> None:
+    """The event for what only MLflow has a form for may come from anybody."""
+    made_up = {"mlspan.assessment.name": "odd", "mlspan.assessment.value": '{"feedback": {"error": 5}}'}
+    with tracing.span("helper", kind="agent"):
+        trace.get_current_span().add_event("mlspan.mlflow_assessment", made_up)
+        trace.get_current_span().add_event("mlspan.mlflow_assessment", {**made_up, "mlspan.assessment.value": "[1"})
+        tracing.feedback("thumbs", True)
+    assert tracing.flush(60)
+    (found,) = mlflow.search_traces(return_type="list")
+    assert [one.name for one in found.info.assessments] == ["thumbs"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import warnings
 from typing import Any
 
@@ -128,6 +130,39 @@ def test_without_our_integration_mlflow_records_itself(client: Any, place: str) 
         assert scored.trees == [["Completions"], ["Completions"]]
     finally:
         mlflow.openai.autolog(disable=True)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine", "partial"])
+@pytest.mark.parametrize("with_mlflows_span", [False, True])
+def test_spans_of_ours_without_an_integration(kind: str, with_mlflows_span: bool, place: str) -> None:  # noqa: F811
+    """Decorators and blocks alone, also around spans of MLflow's: its check of the function leaves no trace either."""
+    integrations.openai.autolog(disable=True)
+
+    @tracing.trace(kind="agent", name="helper")
+    def answer(question: str) -> str:
+        if with_mlflows_span:
+            with mlflow.start_span("look up"):
+                pass
+        return question
+
+    @tracing.trace(kind="agent", name="helper")
+    async def answer_later(question: str) -> str:
+        await asyncio.sleep(0)
+        if with_mlflows_span:
+            with mlflow.start_span("look up"):
+                pass
+        return question
+
+    asked = {"function": answer, "coroutine": answer_later, "partial": functools.partial(answer)}[kind]
+    scored = Scored()
+    result = evaluate(scored, data=ROWS, predict_fn=asked)
+    name = "answer_later" if kind == "coroutine" else "answer"
+    expected = [name, "  invoke_agent helper", *(["    look up"] if with_mlflows_span else [])]
+    found = [trace for trace in stored() if tree(trace)]
+    assert [tree(trace) for trace in found] == [expected, expected]
+    assert len({trace.info.tags[REQUEST_ID] for trace in found}) == 2
+    assert {trace.info.trace_metadata[RUN] for trace in found} == {result.run_id}
+    assert [[one.feedback.value for one in trace.info.assessments] for trace in found] == [[True], [True]]
 
 
 def test_an_error_is_a_row_with_a_failed_trace(place: str, scripted: Any) -> None:  # noqa: F811

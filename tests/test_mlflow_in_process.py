@@ -7,12 +7,14 @@ import threading
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from test_mlflow import ask, client, place  # noqa: F401  # fixtures
 
 from mlspan import integrations, tracing
+from mlspan.tracing.mlflow_state import shared_spans
 
 mlflow = pytest.importorskip("mlflow")
 openai = pytest.importorskip("openai")
@@ -123,6 +125,34 @@ async def test_coroutines_and_generators_nest_too(aimock: str, place: str) -> No
     ]
 
 
+def test_threads_that_begin_at_once(place: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The first spans of MLflow's below a span of ours may start in several threads at the same time."""
+    register, both = shared_spans._register_trace, threading.Barrier(2)
+
+    def register_beside(*args: Any) -> str:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # for the other thread, which comes here, or waits until this one has done it
+        return register(*args)
+
+    monkeypatch.setattr(shared_spans, "_register_trace", register_beside)
+
+    @mlflow.trace
+    def work(number: int) -> None:
+        with tracing.span(f"step {number}"):
+            pass
+
+    with tracing.span("outer", kind="workflow"):
+        threads = [threading.Thread(target=tracing.wrap(work), args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    (found,) = stored()
+    assert sorted(tree(found)) == ["    step 0", "    step 1", "  work", "  work", "invoke_workflow outer"]
+    assert mlflow.get_current_active_span() is None
+    assert shared_spans.has_ended_here(int(found.info.trace_id.removeprefix("tr-"), 16))
+
+
 def test_update_current_trace(client: Any, place: str) -> None:  # noqa: F811
     """Tags, metadata, state, previews, session, user and request id reach the trace whose span is ours."""
     with tracing.tags(env="test", fruit="pear"), tracing.session("before"), tracing.span("outer", kind="agent"):
@@ -218,6 +248,44 @@ def test_feedback_on_the_current_trace(client: Any, place: str) -> None:  # noqa
     assert (given["thumbs"].rationale, given["thumbs"].span_id) == ("right", None)
     assert (given["thumbs"].source.source_type, given["thumbs"].source.source_id) == ("HUMAN", "ada")
     assert given["answer"].expectation.value == "Paris"
+
+
+def test_assessments_that_have_no_value(client: Any, place: str) -> None:  # noqa: F811
+    """Feedback that could not be given, and a link to an issue, on the trace that is open; they take no other along."""
+    error = mlflow.entities.AssessmentError(error_code="RATE_LIMIT", error_message="too many")
+    names_issues = hasattr(mlflow, "log_issue")
+    with tracing.span("helper", kind="agent"):
+        here = mlflow.get_active_trace_id()
+        mlflow.log_feedback(trace_id=here, name="judged", error=error)
+        if names_issues:
+            from mlflow.tracing.client import TracingClient
+
+            issue = TracingClient()._create_issue(
+                experiment_id=mlflow.tracking.fluent._active_experiment_id, name="slow", description="It is slow."
+            )
+            mlflow.log_issue(trace_id=here, issue_id=issue.issue_id, rationale="over 2 s", metadata={"seen": "twice"})
+        mlflow.log_feedback(trace_id=here, name="after", value=3)
+    (found,) = stored()
+    given = {one.name: one for one in found.info.assessments}
+    assert given["after"].feedback.value == 3
+    assert (given["judged"].feedback.value, given["judged"].feedback.error.error_message) == (None, "too many")
+    if names_issues:
+        named = given[issue.issue_id]
+        assert (named.issue.issue_name, named.rationale, named.metadata) == ("slow", "over 2 s", {"seen": "twice"})
+        assert TracingClient()._get_issue(issue.issue_id).name == "slow"
+
+
+def test_content_of_such_assessments_stays_off(client: Any, place: str) -> None:  # noqa: F811
+    """What an error and a person say is content."""
+    tracing.configure(capture_content=False)
+    error = mlflow.entities.AssessmentError(error_code="RATE_LIMIT", error_message="secret", stack_trace="secret")
+    with tracing.span("helper", kind="agent"):
+        here, said = mlflow.get_active_trace_id(), {"rationale": "secret", "metadata": {"a": "secret"}}
+        mlflow.log_feedback(trace_id=here, name="judged", error=error, **said)
+    (found,) = stored()
+    (one,) = found.info.assessments
+    assert one.feedback.error.error_code == "RATE_LIMIT"
+    assert "secret" not in str(found.to_dict())
 
 
 def test_the_last_trace_of_each_thread(client: Any, place: str) -> None:  # noqa: F811

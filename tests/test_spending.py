@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from opentelemetry import trace
 
 from mlspan import integrations, tracing
-from mlspan.tracing import Spend
+from mlspan.tracing import Spend, spending
 
 PRICES = {"gpt-4o-mini": (0.15e-6, 0.6e-6), "gpt-4o": (2.5e-6, 10e-6)}
 
@@ -267,3 +268,80 @@ def test_a_program_that_does_not_ask_loads_no_prices() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sum_has_every_call_that_has_ended(scripted: Any, client: openai.OpenAI) -> None:
+    """Also one that ended while another thread was about to leave off counting."""
+    tracing.spend()
+    (ledger,) = spending._ledgers
+    with ledger._lock:  # of the other thread
+        ask(scripted, client)
+        asked = threading.Event()
+        found: list[Spend] = []
+
+        def ask_for_sum() -> None:
+            asked.set()
+            found.append(tracing.spend())
+
+        thread = threading.Thread(target=ask_for_sum)
+        thread.start()
+        assert asked.wait(60)
+        thread.join(0.2)  # it has got as far as the lock, or gets there later and finds all
+        assert found == []
+    thread.join(60)
+    assert [one.calls for one in found] == [1]
+
+
+FORKS = """
+import os, sys, threading
+from opentelemetry.trace import get_current_span
+from mlspan import tracing
+from mlspan.tracing import spending
+
+def ask():
+    with tracing.span("call", kind="chat"):
+        get_current_span().set_attributes({"gen_ai.request.model": "gpt-4o-mini", "gen_ai.usage.input_tokens": 1000000})
+
+reached = []
+tracing.on_cost(0.30, lambda spent: reached.append(spent.calls))
+ask()
+(ledger,) = spending._ledgers
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with ledger._lock, spending._ledgers_lock:
+        held.set()
+        done.wait(60)
+
+thread = threading.Thread(target=hold)
+thread.start()
+assert held.wait(60)
+child = os.fork()
+if not child:
+    assert tracing.spend().calls == 0, "calls of the parent"
+    ask()
+    assert (tracing.spend().calls, reached) == (1, []), reached
+    ask()
+    assert (tracing.spend().calls, reached) == (2, [2]), reached
+    sys.stdout.flush()
+    os._exit(0)
+done.set()
+thread.join(60)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+ask()
+assert (tracing.spend().calls, reached) == (2, [2]), reached
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_counts_its_own(tmp_path: Any) -> None:
+    """From zero, with the limits of its parent, and whoever counted in the parent as it forked."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -92,6 +92,8 @@ def _check_file(file: Path, *, force: bool) -> None:
         return
     if file.is_dir():
         raise UsageError(f"{file} is a folder")
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is no file; - writes to standard output")
     if file.exists() and not force:
         raise UsageError(f"{file} exists; --force replaces it")
     if file.suffix == ".parquet":
@@ -125,6 +127,7 @@ def _replace_file(file: Path, *, force: bool) -> Iterator[Path]:
     Raises:
         CommandFailure: if it cannot be written, or *file* has come to be meanwhile and is not to be replaced.
     """
+    file = file.resolve()  # what a link leads to
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         try:

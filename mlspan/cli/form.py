@@ -13,6 +13,7 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
+_NO_DATE: Final = "?"
 _SECONDS_PER_UNIT: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PARTIAL_BLOCKS: Final = " ▏▎▍▌▋▊▉█"
 
@@ -87,7 +88,8 @@ def format_short_time(ms: float, *, now: float | None = None) -> str:
 
     ``16:24:01`` for today, ``24 Nov 16:24`` for this year, else ``2025-11-24``. *now* is in seconds since 1970.
     """
-    moment = datetime.fromtimestamp(ms / 1000).astimezone()
+    if (moment := _find_local_time(ms)) is None:
+        return _NO_DATE
     today = datetime.fromtimestamp(now or time.time()).astimezone()
     if moment.date() == today.date():
         return f"{moment:%H:%M:%S}"
@@ -96,7 +98,16 @@ def format_short_time(ms: float, *, now: float | None = None) -> str:
 
 def format_full_time(ms: float) -> str:
     """Return milliseconds since 1970 as local date and time, to the second."""
-    return f"{datetime.fromtimestamp(ms / 1000).astimezone():%Y-%m-%d %H:%M:%S}"
+    moment = _find_local_time(ms)
+    return _NO_DATE if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _find_local_time(ms: float) -> datetime | None:
+    """Return milliseconds since 1970 as local time; None outside of the calendar, as a clock may be set to anything."""
+    try:
+        return datetime.fromtimestamp(ms / 1000).astimezone()
+    except (OSError, OverflowError, ValueError):
+        return None
 
 
 def parse_time(text: str, *, now: float | None = None) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
-from ..tracing.export.mlflow.names import RESUMES_KEY, SESSION_KEY, WAITING_KEY
+from ..tracing.export.mlflow.names import RESUMES_KEY, SESSION_KEY, WAITING_KEY, is_experiment_id
 from . import model
 from .common import CommandFailure, require_module, show_busy
 from .places import StoreLocation, find_database_file
@@ -47,7 +48,8 @@ class MlflowReader(TraceReader):
                     str(found.experiment_id): found.name
                     for found in _iterate_pages(client.search_experiments, TRACES_PER_PAGE)
                 }
-            found = client.get_experiment(wanted) if wanted.isdigit() else client.get_experiment_by_name(wanted)
+            has_id = is_experiment_id(wanted)
+            found = client.get_experiment(wanted) if has_id else client.get_experiment_by_name(wanted)
             if found is None:
                 known = [found.name for found in client.search_experiments(max_results=8)]
                 raise self.make_unknown_experiment(known)
@@ -61,7 +63,7 @@ class MlflowReader(TraceReader):
         page_size = min(limit, FULL_TRACES_PER_PAGE if spans else TRACES_PER_PAGE)
         with self._translate_errors():
             found = _iterate_pages(
-                self._client.search_traces,
+                partial(self._read_stored, self._client.search_traces),
                 page_size,
                 locations=list(self.experiments),
                 filter_string=" AND ".join(make_search_terms(where)) or None,
@@ -72,7 +74,8 @@ class MlflowReader(TraceReader):
 
     def fetch_trace(self, trace_id: str) -> model.StoredTrace:
         with self._translate_errors():
-            return self.settle_states([model.read_trace(self._client.get_trace(trace_id))])[0]
+            found = self._read_stored(self._client.get_trace, trace_id)
+            return self.settle_states([model.read_trace(found)])[0]
 
     def find_resumptions(self, trace_ids: Sequence[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -99,6 +102,14 @@ class MlflowReader(TraceReader):
                 return str(self._client.get_run(run_id).info.run_name)
         except CommandFailure:
             return run_id
+
+    def _read_stored(self, read: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+        """Return what a function of MLflow's client reads, whose errors for what is damaged may be of any kind."""
+        try:
+            return read(*args, **kwargs)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"MLflow cannot read what is stored ({type(error).__name__}: {error})"
+            raise CommandFailure(explain_store_error(what, self.place)) from error
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

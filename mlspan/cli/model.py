@@ -153,14 +153,15 @@ class StoredTrace:
         """Yield the spans depth first, each with one flag for each level down to its own.
 
         A flag is true if the span at that level is the last among its siblings. A span whose parent is missing is a
-        root.
+        root, and so is the first of spans that are below each other in a circle.
         """
         known = {span.id for span in self.spans}
         children_by_parent: dict[str | None, list[StoredSpan]] = {}
-        for span in sorted(self.spans, key=lambda span: (span.start_ns, -(span.end_ns or span.start_ns))):
-            children_by_parent.setdefault(
-                span.parent_id if span.parent_id in known and span.parent_id != span.id else None, []
-            ).append(span)
+        in_order = sorted(self.spans, key=lambda span: (span.start_ns, -(span.end_ns or span.start_ns)))
+        circles = _find_circles(in_order)
+        for span in in_order:
+            is_root = span.parent_id not in known or span.id in circles
+            children_by_parent.setdefault(None if is_root else span.parent_id, []).append(span)
         waiting: list[tuple[StoredSpan, tuple[bool, ...]]]
         waiting = [(span, (position == 0,)) for position, span in enumerate(reversed(children_by_parent.get(None, [])))]
         while waiting:
@@ -168,6 +169,24 @@ class StoredTrace:
             yield span, is_last
             children = reversed(children_by_parent.get(span.id, []))
             waiting += [(child, (*is_last, position == 0)) for position, child in enumerate(children)]
+
+
+def _find_circles(spans: Iterable[StoredSpan]) -> set[str]:
+    """Return the first span of each circle: spans that are below each other, or below themselves."""
+    parents = {span.id: span.parent_id for span in spans}
+    found: set[str] = set()
+    checked: set[str | None] = set()
+    for span_id in parents:
+        path: dict[str | None, None] = {}
+        above: str | None = span_id
+        while above in parents and above not in checked and above not in path:
+            path[above] = None
+            above = parents[above]
+        if above in path:
+            circle = list(path)[list(path).index(above) :]
+            found.add(next(one for one in parents if one in circle))
+        checked.update(path)
+    return found
 
 
 def read_trace(found: Any) -> StoredTrace:

@@ -8,7 +8,7 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any, Final
 
-from ..tracing.export.mlflow.names import RESUMES_KEY
+from ..tracing.export.mlflow.names import RESUMES_KEY, is_experiment_id
 from . import model
 from .common import CommandFailure, print_detail
 from .mlflow_reader import FULL_TRACES_PER_PAGE, NEWEST_FIRST, TRACES_PER_PAGE, make_search_terms, quote_search_text
@@ -43,8 +43,9 @@ class RestReader(TraceReader):
             found = list(self._iterate_pages(path, "experiments", {"max_results": TRACES_PER_PAGE}))
             with self._client.expect_form(path):
                 return dict(map(_name_experiment, found))
-        query = {"experiment_id": wanted} if wanted.isdigit() else {"experiment_name": wanted}
-        path = f"{_EXPERIMENTS}/{'get' if wanted.isdigit() else 'get-by-name'}"
+        has_id = is_experiment_id(wanted)
+        query = {"experiment_id": wanted} if has_id else {"experiment_name": wanted}
+        path = f"{_EXPERIMENTS}/{'get' if has_id else 'get-by-name'}"
         answer = self._client.find_object(path, query)
         if answer is None:
             known = islice(self._iterate_pages(f"{_EXPERIMENTS}/search", "experiments", {"max_results": 8}), 8)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
-from .sql_reader import make_span
+from .stored_spans import make_span
 
 
 def make_info(told: dict[str, Any]) -> SimpleNamespace:

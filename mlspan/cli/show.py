@@ -136,11 +136,13 @@ def collect_facts_of_trace(
         "run": run,
         "session": trace.session or "",
         "user": trace.user or "",
-        **trace.tags,
         "trace": trace.id,
         "link": link,
     }
-    return {key: form.join_lines(value) for key, value in values.items() if value}
+    tags = {f"tag {key}" if key in {*values, "experiment", "run"} else key: value for key, value in trace.tags.items()}
+    ends = ("trace", "link")  # below all others
+    facts = {**{key: values[key] for key in values if key not in ends}, **tags, **{key: values[key] for key in ends}}
+    return {form.join_lines(key): form.join_lines(value) for key, value in facts.items() if value}
 
 
 def _format_tokens(tokens: model.TokenCounts) -> str:

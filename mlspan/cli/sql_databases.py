@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sqlite3
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -87,12 +89,15 @@ class SqliteDatabase:
         self._file = file
         address = f"{file.absolute().as_uri()}?mode=ro"
         self._connection = sqlite3.connect(address, timeout=_CONNECT_SECONDS, uri=True, check_same_thread=False)
+        weakref.finalize(self, self._connection.close)  # as Python 3.13 and later warn of one that nobody has closed
         self._connection.execute("PRAGMA case_sensitive_like = true")  # as MLflow has it
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
+            if "malformed JSON" in str(error) and (guarded := _guard_extractions(query)) != query:
+                return self.select(guarded, values)
             raise CommandFailure(f"{self._file}: {error}") from error
 
     def select_at_once(self, query: str, names: Sequence[str], values: Sequence[object] = ()) -> list[Any]:
@@ -127,6 +132,14 @@ class SqliteDatabase:
         self._connection.close()
 
 
+_EXTRACTIONS: Final = re.compile(r"(?<!THEN )json_extract\(content, '[^']*'\)")
+
+
+def _guard_extractions(query: str) -> str:
+    """Return a query in which a damaged document has no attributes: to check each would slow all queries down."""
+    return _EXTRACTIONS.sub(r"CASE WHEN json_valid(content) THEN \g<0> END", query)
+
+
 class PostgresDatabase:
     """A PostgreSQL database, in a session that may only read."""
 
@@ -137,10 +150,10 @@ class PostgresDatabase:
 
     def _open_connection(self) -> Any:
         connection = self._driver.connect(self._address, connect_timeout=_CONNECT_SECONDS)
-        if self._driver.__name__ == "psycopg2":
-            connection.set_session(readonly=True, autocommit=True)
-        else:
-            connection.read_only, connection.autocommit = True, True
+        weakref.finalize(self, connection.close)  # psycopg warns of a connection that nobody has closed
+        connection.autocommit = True
+        with connection.cursor() as cursor:  # psycopg's read_only is for transactions, of which autocommit begins none
+            cursor.execute("SET default_transaction_read_only = on")
         return connection
 
     def select(self, query: str, values: Sequence[object] = ()) -> list[Any]:

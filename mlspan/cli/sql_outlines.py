@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from . import model
 from .outlines import MODEL_TYPES, SpanOutline, TraceOutline, is_simple, split_tokens
 from .sql_databases import SqlDatabase
 from .sql_terms import make_marks, parse_value
+from .stored_spans import make_span
 
 _USAGE_NAMES: Final = (TOKEN_USAGE, sc.USAGE_INPUT_TOKENS, sc.USAGE_OUTPUT_TOKENS, COST)
 
@@ -89,9 +89,8 @@ class OutlineQueries:
 
 def _parse_error_type(text: str) -> str:
     """Return the type of the error of a failed span, from its stored JSON."""
-    content = json.loads(text)
-    attributes = {name: parse_value(value) for name, value in content.get("attributes", {}).items()}
-    return model.find_error_type(attributes, content.get("events", []))
+    span = make_span("", None, "", 0, None, parse_value(text))
+    return model.find_error_type(span.attributes, span.events)
 
 
 def _read_tokens(usage: object, sent: object, received: object) -> tuple[int | None, int | None]:

@@ -5,7 +5,6 @@ What such a database keeps elsewhere, such as spans in files, is read by MLflow'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,18 +13,16 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ..tracing.export.mlflow.names import (
-    INPUTS,
-    OUTPUTS,
     RESUMES_KEY,
     SESSION_KEY,
-    SPAN_TYPE,
     SPANS_LOCATION_KEY,
     TRACE_COST_KEY,
     TRACE_NAME_KEY,
     TRACE_TOKENS_KEY,
+    is_experiment_id,
 )
 from . import model
-from .common import CommandFailure, print_detail
+from .common import CommandFailure, print_detail, print_note
 from .mlflow_reader import MlflowReader
 from .outlines import NEED_SPANS, AlikeTraces, TraceOutline, outline_trace
 from .places import StoreLocation
@@ -36,6 +33,7 @@ from .sql_outlines import OutlineQueries
 from .sql_pages import PageQuery, iterate_slices, read_pages
 from .sql_sums import SumQueries
 from .sql_terms import make_marks, make_terms, parse_value
+from .stored_spans import make_span
 
 _TRACES_PER_PAGE: Final = 500  # SQLite takes 999 parameters where it is old
 _FULL_TRACES_PER_PAGE: Final = 50  # with the content of their spans
@@ -70,9 +68,10 @@ class SqlReader(TraceReader):
         active = "SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'"
         if (wanted := self.place.experiment) is None:
             return {str(number): name for number, name in self._database.select(active)}
-        column = "experiment_id" if wanted.isdigit() else "name"
+        has_id = is_experiment_id(wanted)
+        column = "experiment_id" if has_id else "name"
         asked = f"SELECT experiment_id, name FROM experiments WHERE {column} = ?"  # noqa: S608  # one of two names
-        found = self._database.select(asked, (int(wanted) if wanted.isdigit() else wanted,))
+        found = self._database.select(asked, (int(wanted) if has_id else wanted,))
         if not found:
             newest = self._database.select(f"{active} ORDER BY creation_time DESC, experiment_id LIMIT 8")
             raise self.make_unknown_experiment([name for _, name in newest])
@@ -214,8 +213,11 @@ class SqlReader(TraceReader):
             trace_id = row["request_id"]
             own_tags = tags.get(trace_id, {})
             if spans and own_tags.get(SPANS_LOCATION_KEY) != _IN_DATABASE:
-                yield self._through_mlflow.fetch_trace(trace_id)
-                continue
+                try:
+                    yield self._through_mlflow.fetch_trace(trace_id)
+                    continue
+                except CommandFailure as failure:  # one that cannot be read keeps nobody from the others
+                    print_note(f"of {trace_id}, what is in the database is read: {failure}")
             info = self._make_info(row, own_tags, metadata.get(trace_id, {}))
             own_spans = self._read_spans(trace_id) if spans else []
             yield model.read_trace(SimpleNamespace(info=info, data=SimpleNamespace(spans=own_spans)))
@@ -261,29 +263,5 @@ class SqlReader(TraceReader):
         )
         rows = self._database.select(query, (trace_id,))
         return [
-            make_span(own, above, name, start, end, json.loads(text)) for own, above, name, start, end, text in rows
+            make_span(own, above, name, start, end, parse_value(text)) for own, above, name, start, end, text in rows
         ]
-
-
-def make_span(
-    span_id: str, parent_id: str | None, name: str, start: int, end: int | None, content: dict[str, Any]
-) -> SimpleNamespace:
-    """Return an object with the fields of MLflow's span. Times are in nanoseconds since 1970."""
-    attributes = {key: parse_value(value) for key, value in content["attributes"].items()}
-    status = content["status"]
-    return SimpleNamespace(
-        span_id=span_id,
-        parent_id=parent_id,
-        name=name,
-        span_type=attributes.get(SPAN_TYPE),
-        start_time_ns=start,
-        end_time_ns=end,
-        status=SimpleNamespace(
-            status_code=status.get("code", "").removeprefix("STATUS_CODE_"), description=status.get("message")
-        ),
-        inputs=attributes.get(INPUTS),
-        outputs=attributes.get(OUTPUTS),
-        attributes=attributes,
-        events=content.get("events", []),
-        links=content.get("links", []),
-    )

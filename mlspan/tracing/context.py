@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Token, copy_context
 from dataclasses import replace
 from functools import wraps
@@ -15,6 +15,7 @@ from .mlflow_state.runs import get_active_model_id, get_active_run_id
 from .operations.call_context import CallScope, enter_scope, get_call_scope, leave_scope
 from .operations.foreign_objects import as_text
 from .operations.generators import GeneratorSteps, wrap_async_generator, wrap_generator
+from .operations.sessions import name_session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,12 +97,14 @@ def _text(value: object) -> str | None:
     return None if value is None else as_text(value)
 
 
-def session(id: str | None) -> ScopeBlock:
+def session(id: str | Sequence[str] | None) -> ScopeBlock:
     """``with session("chat-42"):`` groups the traces of one conversation; MLflow shows them as a session.
 
+    ``session(["trip-2", "episode-1"])`` names a session of several levels, the outermost first: MLflow 3.18 groups by
+    each of them.
     ``session(None)`` sets no session, even inside another ``session`` block; likewise for :func:`user` and the others.
     """
-    text = _text(id)
+    text = name_session(id)
     return ScopeBlock(lambda around: replace(around, session=text))
 
 

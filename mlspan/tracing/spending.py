@@ -6,9 +6,10 @@ called for the first time; a program that calls neither pays nothing.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,9 +27,11 @@ from .._shape import get_count
 from .export.counted_calls import MODEL_OPERATIONS
 from .mlflow_state.runs import get_active_run_id
 from .operations import semconv as sc
+from .operations.sessions import name_session
 from .runtime import add_listener
 
 SpendKey = Literal["session", "user", "run", "model"]
+SessionId = str | Sequence[str] | None
 
 _MOST_CALLS: Final = 100_000  # that are known one by one; older ones are known by session, user, run and model
 _MOST_GROUPS: Final = 10_000
@@ -89,6 +92,10 @@ class _Limit:
         self, limit: float, call: Callable[[Spend], object], each: SpendKey | None, wanted: dict[str, str]
     ) -> None:
         self.limit, self.call, self._each, self._wanted = limit, call, each, wanted
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what has been spent."""
         self._spent: BoundedDict[str | None, Spend] = BoundedDict(_MOST_GROUPS)
 
     def add_call(self, labels: _Labels, spend: Spend) -> Spend | None:
@@ -109,13 +116,19 @@ class _Ledger(SpanProcessor):
     """
 
     def __init__(self) -> None:
+        self.limits: list[_Limit] = []
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all calls, and whoever was counting."""
         self._lock = Lock()
         self._ended: SimpleQueue[_Call] = SimpleQueue()
         self._calls: deque[_Call] = deque()
         self._older: BoundedDict[_Labels, Spend] = BoundedDict(_MOST_GROUPS)
         self._runs: BoundedDict[int, str] = BoundedDict(_MOST_GROUPS)  # of calls that are open, by span id
         self._counted_below: BoundedDict[int, bool] = BoundedDict(_MOST_GROUPS)  # open spans above a counted call
-        self.limits: list[_Limit] = []
+        for limit in self.limits:
+            limit.begin_anew()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         """Note the MLflow run that is active."""
@@ -146,9 +159,7 @@ class _Ledger(SpanProcessor):
                 self._take_ended(reached)
             finally:
                 self._lock.release()
-        for limit, spent in reached:
-            with guard("calling whom on_cost was given"):
-                limit.call(spent)
+        _call_limits(reached)
 
     def _take_ended(self, reached: list[tuple[_Limit, Spend]]) -> None:
         while True:
@@ -165,11 +176,21 @@ class _Ledger(SpanProcessor):
 
     def list_calls(self, since: float) -> list[tuple[_Labels, Spend]]:
         """Return the calls that have ended since then, each with its labels."""
-        self._count_ended()
+        reached: list[tuple[_Limit, Spend]] = []
         with self._lock:
+            self._take_ended(reached)  # here, as another thread may just have found nothing there, and left off
             found = [(call.labels, call.spend) for call in self._calls if call.ended >= since]
             whole = not self._calls or self._calls[0].ended >= since
-            return [*self._older.items(), *found] if whole else found
+            found = [*self._older.items(), *found] if whole else found
+        _call_limits(reached)
+        return found
+
+
+def _call_limits(reached: Iterable[tuple[_Limit, Spend]]) -> None:
+    """Call whom each limit says."""
+    for limit, spent in reached:
+        with guard("calling whom on_cost was given"):
+            limit.call(spent)
 
 
 def _read_spend(attributes: Attributes) -> Spend | None:
@@ -186,7 +207,7 @@ def _read_spend(attributes: Attributes) -> Spend | None:
 
 
 def _read_labels(attributes: Attributes, run_id: str | None) -> _Labels:
-    session = attributes.get(sc.SESSION_ID) or attributes.get(sc.CONVERSATION_ID)
+    session = name_session(attributes.get(sc.SESSION_ID) or attributes.get(sc.CONVERSATION_ID))
     model = attributes.get(sc.RESPONSE_MODEL) or attributes.get(sc.REQUEST_MODEL)
     return _Labels(session, attributes.get(sc.USER_ID), run_id, model)
 
@@ -215,8 +236,20 @@ def _start_counting() -> Undo:
     return remove
 
 
-def _name_wanted(session: str | None, user: str | None, run: str | None, model: str | None) -> dict[str, str]:
-    named = {"session": session, "user": user, "run": run, "model": model}
+def _begin_anew_after_fork() -> None:
+    """Count from zero in a forked child. A thread of the parent may have held the locks."""
+    global _ledgers_lock
+    _ledgers_lock = Lock()
+    for ledger in _ledgers:
+        ledger.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_after_fork)
+
+
+def _name_wanted(session: SessionId, user: str | None, run: str | None, model: str | None) -> dict[str, str]:
+    named = {"session": name_session(session), "user": user, "run": run, "model": model}
     return {name: str(value) for name, value in named.items() if value is not None}
 
 
@@ -227,7 +260,7 @@ def _sum(spends: Iterable[Spend]) -> Spend:
 @overload
 def spend(
     *,
-    session: str | None = None,
+    session: SessionId = None,
     user: str | None = None,
     run: str | None = None,
     model: str | None = None,
@@ -239,7 +272,7 @@ def spend(
 def spend(
     *,
     by: SpendKey,
-    session: str | None = None,
+    session: SessionId = None,
     user: str | None = None,
     run: str | None = None,
     model: str | None = None,
@@ -250,7 +283,7 @@ def spend(
 def spend(
     *,
     by: SpendKey | None = None,
-    session: str | None = None,
+    session: SessionId = None,
     user: str | None = None,
     run: str | None = None,
     model: str | None = None,
@@ -291,7 +324,7 @@ def on_cost(
     call: Callable[[Spend], object],
     *,
     each: SpendKey | None = None,
-    session: str | None = None,
+    session: SessionId = None,
     user: str | None = None,
     run: str | None = None,
     model: str | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,15 +15,23 @@ from typing import Any
 
 from servers.process import free_port
 
+DRIVERS = ("psycopg2", "psycopg")
+DRIVER = next((name for name in DRIVERS if importlib.util.find_spec(name) is not None), DRIVERS[0])
+
 
 def require_postgres() -> Any:
     """Return the driver of PostgreSQL, or skip the test where it or the server is not installed."""
     import pytest  # the benchmarks have none
 
-    driver = pytest.importorskip("psycopg2")
+    driver = pytest.importorskip(DRIVER)
     if shutil.which("initdb") is None:
         pytest.skip("no PostgreSQL: apt-get install postgresql")
     return driver
+
+
+def connect(uri: str) -> Any:
+    """Return a connection of the driver's own to *uri*."""
+    return importlib.import_module(DRIVER).connect(uri.replace(f"+{DRIVER}", ""))
 
 
 @contextmanager
@@ -41,6 +51,6 @@ def postgres() -> Iterator[tuple[str, int]]:
         run("pg_ctl", "-D", data, "-w", "-l", f"{data}/log", "-o", options, "start")
         try:
             process = int(Path(data, "postmaster.pid").read_text().splitlines()[0])
-            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}", process
+            yield f"postgresql+{DRIVER}://mlflow@127.0.0.1:{port}", process
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")

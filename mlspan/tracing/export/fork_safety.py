@@ -10,9 +10,10 @@ A fork runs these functions of ours, and no others. Each stands beside the state
 - in the parent: ``export/processor._note_fork_in_parent`` looks for what the child leaves unsent.
 - in the child: ``export/processor._reset_after_fork`` makes a new queue and starts no thread,
   ``export/self_metrics._reset_counters`` starts counting at zero, ``propagation._renew_process_id`` gives the child an
-  id of its own, ``renew_lock`` of ``_training/current.py`` gives it a lock for MLflow's switch of autologging, and
-  ``ExitWatcher.handle_fork`` of ``exit_watcher.py``, which ``runtime`` registers, has the spans of a child of
-  multiprocessing sent when it ends.
+  id of its own, ``spending._begin_anew_after_fork`` counts its costs from zero, ``shared_spans._renew_lock`` gives it
+  a lock for the traces that it shares with MLflow, ``renew_lock`` of ``_training/current.py`` one for MLflow's switch
+  of autologging, and ``ExitWatcher.handle_fork`` of ``exit_watcher.py``, which ``runtime`` registers, has the spans of
+  a child of multiprocessing sent when it ends.
 - around all of these: ``ForkSignals.before``, ``ForkSignals.in_parent`` and ``ForkSignals.in_child`` of
   ``fork_signals.py`` have SIGTERM wait.
 """

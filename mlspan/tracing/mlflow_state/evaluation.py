@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from ..._import_waiting import patch_when_imported
 from ..._patching import Patch, Undo, replace_method
-from ..otel.compat import suppress_instrumentation
+from ..operations.suppression import RecordingCheck, suppress_and_check
 
 _AUTOLOG_MODULE: Final = "mlflow.models.evaluation.utils.trace"
 _EVALUATION_MODULE: Final = "mlflow.genai.evaluation.base"
@@ -71,35 +71,60 @@ def find_recording_integration(flavor: str) -> str | None:
 def _trace_predict_fn(original: Callable[..., Any], enabled: list[bool]) -> Callable[..., Any]:
     @functools.wraps(original)
     def convert_predict_fn(predict_fn: Callable[..., Any], sample_input: object) -> object:
-        if not (enabled and any(one.is_on() for one in list(recorded_libraries.values()))):
+        if not enabled:
             return original(predict_fn=predict_fn, sample_input=sample_input)
-        traced = predict_fn if getattr(predict_fn, _IS_TRACED, False) else sys.modules["mlflow"].trace(predict_fn)
-        return _convert(original, traced, sample_input)
+        if getattr(predict_fn, _IS_TRACED, False):
+            return _convert(original, predict_fn, predict_fn, sample_input)
+        named = predict_fn if hasattr(predict_fn, "__name__") else _name_function(predict_fn)
+        traced = sys.modules["mlflow"].trace(named)
+        is_recorded = any(one.is_on() for one in list(recorded_libraries.values()))
+        return _convert(original, traced if is_recorded else named, traced, sample_input)
 
     return convert_predict_fn
 
 
-def _convert(original: Callable[..., Any], traced: Callable[..., Any], sample_input: object) -> object:
-    """Convert *traced* as MLflow does. The call that it makes to check the function is not recorded."""
-    is_checking = [True]
+def _name_function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls *fn*, such as a partial, which MLflow cannot trace as it has no name."""
 
-    @functools.wraps(traced)
+    @functools.wraps(fn)
+    def call(*args: object, **kwargs: object) -> object:
+        return fn(*args, **kwargs)
+
+    call.__name__ = getattr(getattr(fn, "func", None), "__name__", type(fn).__name__)
+    return call
+
+
+def _convert(
+    original: Callable[..., Any], fn: Callable[..., Any], traced: Callable[..., Any], sample_input: object
+) -> object:
+    """Convert *fn* as MLflow does. The call that it makes to check the function is not recorded.
+
+    If that call would have been recorded by us, the function gets MLflow's span around it (*traced*), which MLflow
+    leaves out if it sees spans of its own inside.
+    """
+    is_checking, check = [True], RecordingCheck()
+
+    def choose() -> Callable[..., Any]:
+        is_outermost = check.would_record and sys.modules["mlflow"].get_current_active_span() is None
+        return traced if is_outermost else fn
+
+    @functools.wraps(fn)
     def call_checked(*args: object, **kwargs: object) -> object:
         if not is_checking:
-            return traced(*args, **kwargs)
-        with suppress_instrumentation():
-            return traced(*args, **kwargs)
+            return choose()(*args, **kwargs)
+        with suppress_and_check(check):
+            return fn(*args, **kwargs)
 
-    @functools.wraps(traced)
+    @functools.wraps(fn)
     async def call_async(*args: object, **kwargs: object) -> object:
         if not is_checking:
-            return await traced(*args, **kwargs)
-        with suppress_instrumentation():
-            return await traced(*args, **kwargs)
+            return await choose()(*args, **kwargs)
+        with suppress_and_check(check):
+            return await fn(*args, **kwargs)
 
     try:
         return original(
-            predict_fn=call_async if inspect.iscoroutinefunction(traced) else call_checked, sample_input=sample_input
+            predict_fn=call_async if inspect.iscoroutinefunction(fn) else call_checked, sample_input=sample_input
         )
     finally:
         is_checking.clear()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
+import threading
 from collections import deque
 from contextlib import suppress
 from time import monotonic, time
@@ -49,6 +51,19 @@ _own_traces: Final[BoundedDict[int, _OwnTrace]] = BoundedDict(1000)  # by trace 
 _ended_traces: Final[deque[tuple[float, int]]] = deque()  # when the last of our spans ended, and the trace's id
 
 
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child, as its owner may be a thread that does not exist there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def get_trace_manager() -> Any:
     """Return the object in which MLflow keeps the traces that are open; None if MLflow is not imported."""
     manager = getattr(sys.modules.get(_MANAGER_MODULE), "InMemoryTraceManager", None)
@@ -77,11 +92,15 @@ def is_shareable(span: Span) -> bool:
 
 def share_span(span: Any, now: Runtime) -> Span:
     """Return the view of *span* that MLflow's functions get; MLflow's spans that start now are below it."""
-    known = vars(span).get("end")
-    if isinstance(known, _SharedEnd):
-        return known.view
     from mlflow.entities import LiveSpan
 
+    with _lock:  # two threads that register one trace lose what MLflow has noted of it between
+        known = vars(span).get("end")
+        return known.view if isinstance(known, _SharedEnd) else _share_span(span, now, LiveSpan)
+
+
+def _share_span(span: Any, now: Runtime, live_span: Any) -> Span:
+    """Put *span* where MLflow looks for its own, as a *live_span* of MLflow's."""
     _forget_ended_traces()
     manager, ids = get_trace_manager(), span.get_span_context()
     trace_id = manager.get_mlflow_trace_id_from_otel_id(ids.trace_id)
@@ -90,7 +109,7 @@ def share_span(span: Any, now: Runtime) -> Span:
     view: Any = object.__new__(_make_view_class(type(span)))  # type: ignore[arg-type]  # mypy: type[Any] is not hashable
     vars(span)["shared_trace_id"], vars(span)["shared_policy"] = json.dumps(trace_id), now.policy
     view.__dict__ = vars(span)  # one state: what is written to one is written to both
-    manager.register_span(LiveSpan(view, trace_id))
+    manager.register_span(live_span(view, trace_id))
     if (own := _own_traces.get(ids.trace_id)) is not None:
         own.open_spans += 1
     span.end = _SharedEnd(span, view, trace_id)
@@ -162,7 +181,8 @@ class _SharedEnd:
                 has_spans = bool(found.span_dict)
         if (own := _own_traces.get(ids.trace_id)) is None or policy is None:
             return
-        own.open_spans -= 1
+        with _lock:
+            own.open_spans -= 1
         write_trace_updates(self.span, own.info, policy)
         if has_spans:  # MLflow's exporter has yet to store them
             _ended_traces.append((monotonic(), ids.trace_id))

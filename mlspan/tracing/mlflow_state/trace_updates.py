@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from ..._guard import guard
+from ..._shape import get_field, get_nested
 from ..operations import semconv as sc
 from ..operations.content import to_json
 
@@ -47,14 +49,29 @@ def write_trace_updates(span: Span, info: Any, policy: ContentPolicy) -> None:
         span.set_attribute(sc.TRACE_UPDATE, to_json(told))
     assessments, info.assessments = info.assessments, []
     for assessment in assessments:
-        _copy_assessment(assessment, span)
+        with guard("copying an assessment"):  # one that fails takes no other along
+            _copy_assessment(assessment, span, policy)
 
 
-def _copy_assessment(assessment: Any, span: Span) -> None:
-    """Record one of MLflow's assessments as feedback or as an expectation of ours. An error has no value to record."""
+def _keep_form(assessment: Any, span: Span, policy: ContentPolicy) -> None:
+    """Record an assessment that only MLflow has a form for: an issue, or feedback that could not be given."""
+    told = assessment.to_dictionary()
+    if not policy.on_spans:
+        told = {key: value for key, value in told.items() if key not in {"metadata", "rationale"}}
+        if error := get_nested(told, "feedback.error", dict):
+            told["feedback"] = {**told["feedback"], "error": {"error_code": error.get("error_code", "")}}
+    span.add_event(
+        sc.MLFLOW_ASSESSMENT_EVENT,
+        {sc.ASSESSMENT_NAME: policy.render_text(str(assessment.name)), sc.ASSESSMENT_VALUE: policy.render_json(told)},
+    )
+
+
+def _copy_assessment(assessment: Any, span: Span, policy: ContentPolicy) -> None:
+    """Record one of MLflow's assessments as feedback or as an expectation of ours."""
     is_feedback = assessment.feedback is not None
-    value = assessment.feedback.value if is_feedback else assessment.expectation.value
+    value = get_field(assessment.feedback or assessment.expectation, "value")
     if value is None:
+        _keep_form(assessment, span, policy)
         return
     source, trace_id = assessment.source, span.get_span_context().trace_id
     for record in recorders:

@@ -186,6 +186,7 @@ VECTOR_DIMENSION: Final = "mlspan.vectors.dimension"
 PROMPTS: Final = "mlspan.prompts"  # string array: "name/version" of each prompt of MLflow's registry that was used
 CLIENT_REQUEST_ID: Final = "mlspan.client_request.id"  # the id that the caller's own system has for the request
 EXPECTATION_EVENT: Final = "mlspan.expectation"
+MLFLOW_ASSESSMENT_EVENT: Final = "mlspan.mlflow_assessment"  # one that only MLflow has a form for
 ASSESSMENT: Final = "mlspan.assessment"  # of a span that only carries an event for another, ended span
 ASSESSMENT_NAME: Final = "mlspan.assessment.name"  # of an expectation
 ASSESSMENT_VALUE: Final = "mlspan.assessment.value"  # JSON: keeps the type, which the score does not

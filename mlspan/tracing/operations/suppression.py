@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Final
@@ -28,10 +30,31 @@ def is_suppressed(around: otel.Context | None = None) -> bool:
     """
     if around is None:
         around = otel.get_current()
-    if not around.get(SUPPRESSION_KEY):
+    found = around.get(SUPPRESSION_KEY)
+    if not found:
         return False
-    _report_suppressor()
+    if isinstance(found, RecordingCheck):
+        found.would_record = True
+    else:
+        _report_suppressor()
     return True
+
+
+class RecordingCheck:
+    """Whether something would have been recorded inside a block in which nothing is."""
+
+    def __init__(self) -> None:
+        self.would_record = False
+
+
+@contextmanager
+def suppress_and_check(check: RecordingCheck) -> Iterator[None]:
+    """Suppress instrumentation inside the block, and let *check* tell whether something would have been recorded."""
+    token = otel.attach(otel.set_value(SUPPRESSION_KEY, check))
+    try:
+        yield
+    finally:
+        otel.detach(token)
 
 
 def _report_suppressor() -> None:

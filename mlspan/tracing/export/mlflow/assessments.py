@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 
+from ...._shape import get_nested, get_text
 from ...operations import semconv as sc
 from ...operations.content import to_json
 from ..dialects.dialect import parse_attribute
 from .spans import storable
 
 _MAX_NAME: Final = 250  # characters
+_EVENTS: Final = frozenset({sc.EVALUATION_EVENT, sc.EXPECTATION_EVENT, sc.MLFLOW_ASSESSMENT_EVENT})
+_SOURCE_TYPES: Final = frozenset({"HUMAN", "LLM_JUDGE", "CODE"})
 _NS_PER_MS: Final = 1_000_000  # nanoseconds
 
 
@@ -33,6 +36,7 @@ class Assessment:
     span_id: str | None  # None: about the trace as a whole
     at: int  # milliseconds since 1970
     metadata: Mapping[str, str]
+    told: Mapping[str, Any] | None = None  # an issue or an error, in MLflow's own form, in the place of a value
 
 
 def is_assessment_span(span: ReadableSpan) -> bool:
@@ -44,16 +48,45 @@ def read_assessments(spans: Sequence[ReadableSpan]) -> Iterator[Assessment]:
     """Yield the assessments in the events of *spans*. Other SDKs write ``gen_ai.evaluation.result`` events too."""
     for span in spans:
         for number, event in enumerate(span.events):
-            if event.name in {sc.EVALUATION_EVENT, sc.EXPECTATION_EVENT}:
+            if event.name in _EVENTS:
                 found = _read_assessment(span, number, event)
-                if found.name and found.value is not None:
+                if event.name == sc.MLFLOW_ASSESSMENT_EVENT:
+                    yield from _read_own_form(found)
+                elif found.name and found.value is not None:
                     yield found
+
+
+def _read_own_form(found: Assessment) -> Iterator[Assessment]:
+    """Yield an assessment whose value says all of it in MLflow's own form, if it does: anybody may write such."""
+    issue = get_nested(found.value, "issue.issue_name", str)
+    error = get_nested(found.value, "feedback.error", dict)
+    if issue:
+        told: dict[str, Any] = {"issue": {"issue_name": storable(issue)}}
+    elif error and get_text(error, "error_code"):
+        said = {key: get_text(error, key) for key in ("error_code", "error_message", "stack_trace")}
+        told = {"feedback": {"value": None, "error": {key: storable(text) for key, text in said.items() if text}}}
+    else:
+        return
+    source_type, rationale = (
+        get_nested(found.value, "source.source_type", str),
+        get_nested(found.value, "rationale", str),
+    )
+    metadata = get_nested(found.value, "metadata", dict) or {}
+    yield replace(
+        found,
+        told=told,
+        rationale=rationale and storable(rationale),
+        source_type=source_type if source_type in _SOURCE_TYPES else "CODE",
+        source_id=storable(get_nested(found.value, "source.source_id", str) or "default")[:_MAX_NAME],
+        span_id=get_nested(found.value, "span_id", str),
+        metadata={storable(str(key)): storable(str(one)) for key, one in metadata.items()},
+    )
 
 
 def _read_assessment(span: ReadableSpan, number: int, event: Event) -> Assessment:
     """Return the assessment in the event with this *number* in the span."""
     attributes: Mapping[str, Any] = event.attributes or {}
-    is_expectation = event.name == sc.EXPECTATION_EVENT
+    is_expectation, is_told = event.name == sc.EXPECTATION_EVENT, event.name == sc.MLFLOW_ASSESSMENT_EVENT
     value = parse_attribute(attributes.get(sc.ASSESSMENT_VALUE))
     if value is None:
         value = attributes.get(sc.EVALUATION_SCORE, attributes.get(sc.EVALUATION_LABEL))
@@ -66,9 +99,9 @@ def _read_assessment(span: ReadableSpan, number: int, event: Event) -> Assessmen
     told = f"{context.trace_id:x} {context.span_id:x} {number} {event.timestamp}"
     return Assessment(
         id="a-" + hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
-        name=storable(str(attributes.get(sc.ASSESSMENT_NAME if is_expectation else sc.EVALUATION_NAME) or ""))[
-            :_MAX_NAME
-        ],
+        name=storable(
+            str(attributes.get(sc.ASSESSMENT_NAME if is_expectation or is_told else sc.EVALUATION_NAME) or "")
+        )[:_MAX_NAME],
         value=storable(value) if isinstance(value, str) else value,
         is_expectation=is_expectation,
         rationale=None if rationale is None else storable(str(rationale)),
@@ -88,6 +121,11 @@ def assessment_to_rest(assessment: Assessment, trace_id: str) -> dict[str, Any]:
     value: dict[str, Any] = {"value": assessment.value}
     if assessment.is_expectation and isinstance(assessment.value, (list, dict)):
         value = {"serialized_value": {"value": to_json(assessment.value), "serialization_format": "JSON_FORMAT"}}
+    own = (
+        {"expectation" if assessment.is_expectation else "feedback": value}
+        if assessment.told is None
+        else assessment.told
+    )
     body = {
         "assessment_id": assessment.id,
         "assessment_name": assessment.name,
@@ -96,7 +134,7 @@ def assessment_to_rest(assessment: Assessment, trace_id: str) -> dict[str, Any]:
         "source": {"source_type": assessment.source_type, "source_id": assessment.source_id},
         "create_time": at.replace("+00:00", "Z"),
         "last_update_time": at.replace("+00:00", "Z"),
-        "expectation" if assessment.is_expectation else "feedback": value,
+        **own,
         "rationale": assessment.rationale,
         "metadata": dict(assessment.metadata),
         "valid": True,

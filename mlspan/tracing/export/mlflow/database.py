@@ -21,7 +21,7 @@ from ..sending.executor import BoundedExecutor
 from ..shown_addresses import hide_user_info
 from ..types import BackendUnavailable
 from . import private_names
-from .assessments import Assessment
+from .assessments import Assessment, assessment_to_rest
 from .attachments import Attachment
 from .bulk_insert import BulkInsert, make_bulk_insert
 from .new_database import check_permission, create_database
@@ -338,9 +338,12 @@ def make_trace_info(experiment_id: str, info: TraceSummary) -> Any:
 
 
 def make_assessment(assessment: Assessment, trace_id: str) -> Any:
-    """Return MLflow's Feedback or Expectation for an assessment."""
+    """Return MLflow's Feedback or Expectation for an assessment, or what it says in MLflow's own form."""
+    from mlflow.entities import Assessment as AnyAssessment
     from mlflow.entities import AssessmentSource, Expectation, Feedback
 
+    if assessment.told is not None:
+        return AnyAssessment.from_dictionary(assessment_to_rest(assessment, trace_id)["assessment"])
     more = {} if assessment.is_expectation else {"rationale": assessment.rationale}
     made = (Expectation if assessment.is_expectation else Feedback)(
         name=assessment.name,

@@ -22,3 +22,10 @@ TRACE_COST_KEY: Final = "mlflow.trace.cost"
 WAITING_KEY: Final = "mlspan.waiting"  # tag: "true" if the trace has ended to wait for a person
 RESUMES_KEY: Final = "mlspan.resumes"  # tag: the id of the trace that waited, and that this one goes on with
 SPANS_LOCATION_KEY: Final = "mlflow.trace.spansLocation"
+
+_MOST: Final = 2**63 - 1
+
+
+def is_experiment_id(text: str) -> bool:
+    """Return whether *text* is the id of an experiment, a number that databases hold; anything else is a name."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MOST

@@ -18,6 +18,7 @@ from ..shown_addresses import hide_user_info
 from ..trusted_hosts import is_trusted, trust_host
 from ..types import BackendUnavailable, Refusal, TraceSegment
 from .addresses import default_tracking_uri, is_server_uri
+from .names import is_experiment_id
 from .store import MAX_CONNECTIONS, MAX_WRITERS, StoreDenied, StoreRejected, TraceStore
 
 _ExperimentKey = tuple[str, str]  # tracking URI, experiment id
@@ -177,7 +178,7 @@ class MlflowSink:
         if origin.experiment_id:
             return (uri, self._check_experiment(uri, origin.experiment_id)), None
         name = origin.experiment_name or self._experiment
-        if name is None or name.isdigit():
+        if name is None or is_experiment_id(name):
             return (uri, self._check_experiment(uri, name or "0")), None
         return (uri, self._look_up_once("name", uri, name, store.find_or_create_experiment) or ""), None
 

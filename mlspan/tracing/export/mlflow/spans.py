@@ -18,6 +18,7 @@ from ...._guard import guard, warn_once
 from ...._shape import MOST_COUNTED, get_count
 from ...operations import semconv as sc
 from ...operations.content import parsed_to_json, replace_surrogates, to_json
+from ...operations.sessions import cut_session
 from ...otel.frozen_span import EMPTY_RESOURCE, FrozenSpan
 from ..cost import compute_span_cost
 from ..dialects.catalog import USAGE_PREFIXES
@@ -239,7 +240,7 @@ def _storable_event(event: Event) -> Event:
 def _remove_harmful_attributes(attributes: Attributes) -> Attributes:
     """Return *attributes* without MLflow's own trace attributes and with session ids cut, as others damage a trace."""
     cut = {
-        name: str(attributes[name])[:MAX_SESSION_LENGTH]
+        name: cut_session(attributes[name], MAX_SESSION_LENGTH) or ""
         for name in (sc.SESSION_ID, sc.CONVERSATION_ID)
         if name in attributes
     }

@@ -15,6 +15,7 @@ from ...._guard import guard
 from ...operations import semconv as sc
 from ...operations.call_context import TraceOrigin
 from ...operations.content import parsed_to_json, to_json
+from ...operations.sessions import cut_session
 from ..counted_calls import MODEL_OPERATIONS
 from ..dialects.catalog import is_own_span, translate_foreign_span
 from ..dialects.dialect import parse_attribute
@@ -90,7 +91,7 @@ class TraceSummary(NamedTuple):
             response_preview=_cut_text(told.get("response_preview"), _MAX_PREVIEW) or self.response_preview,
             client_request_id=str(request_id)[:_MAX_CLIENT_REQUEST_ID] if request_id else self.client_request_id,
             tags={**self.tags, **drop_reserved_keys(_cut_pairs(told["tags"]))},
-            metadata={**self.metadata, **drop_reserved_keys(_cut_pairs(told["metadata"]))},
+            metadata={**self.metadata, **drop_reserved_keys(_cut_metadata(told["metadata"]))},
             is_updated=True,
         )
 
@@ -373,6 +374,16 @@ def _read_prompts(spans: Sequence[ReadableSpan]) -> list[dict[str, str]]:
     return prompts
 
 
+def _cut_metadata(pairs: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata as MLflow takes it: it refuses a trace whose session is too long."""
+    cut = _cut_pairs(pairs)
+    if SESSION_KEY in cut:
+        cut[SESSION_KEY] = storable(cut_session(pairs[SESSION_KEY], MAX_SESSION_LENGTH) or "")
+    if USER_KEY in cut:
+        cut[USER_KEY] = _cut_text(cut[USER_KEY], MAX_SESSION_LENGTH) or ""
+    return cut
+
+
 def _build_metadata(segment: TraceSegment, named: Attributes, run_id: str | None) -> dict[str, str]:
     """Return the trace's metadata: source, run, model, session and user."""
     origin = segment.origin
@@ -382,8 +393,8 @@ def _build_metadata(segment: TraceSegment, named: Attributes, run_id: str | None
         "mlflow.source.type": "LOCAL",
         SOURCE_RUN_KEY: run_id,
         MODEL_KEY: origin.model_id or _first_value(named, sc.MODEL_ID),
-        SESSION_KEY: _cut_text(
-            origin.session or _first_value(named, sc.SESSION_ID, sc.CONVERSATION_ID), MAX_SESSION_LENGTH
+        SESSION_KEY: cut_session(
+            origin.session or named.get(sc.SESSION_ID) or named.get(sc.CONVERSATION_ID), MAX_SESSION_LENGTH
         ),
         USER_KEY: _cut_text(origin.user or _first_value(named, sc.USER_ID), MAX_SESSION_LENGTH),
     }
