@@ -157,9 +157,14 @@ def clients(session: nox.Session) -> None:
 @nox.session(tags=["matrix"])
 def instructions(session: nox.Session) -> None:
     """The processor's instructions for a chat and a chunk of a client, where valgrind is there; they have bounds."""
-    session.install("--quiet", *TESTING, "anthropic>=2,<3", "google-genai>=3,<4", "ollama>=0.6.3,<1", "openai>=3,<4")
-    clients = session.posargs or ["openai", "anthropic", "google_genai", "ollama"]
-    session.run("python", "benchmarks/instructions.py", "--here", "--check", *clients)
+    packages = ["anthropic>=2,<3", "boto3>=1.43,<2", "cohere>=7.3,<8", "google-genai>=3,<4", "groq>=1.7,<2"]
+    packages += ["litellm>=1.110,<2", "mcp>=2.3,<3", "mistralai>=3.7,<4", "ollama>=0.6.3,<1", "openai>=3,<4"]
+    session.install("--quiet", *TESTING, *packages)
+    if not session.posargs:
+        session.run("pytest", "-q", "tests/test_client_benchmarks.py")  # steps and functions, which need no valgrind
+    clients = ["openai", "anthropic", "google_genai", "bedrock", "cohere", "groq", "ollama", "mcp", "litellm"]
+    wanted = session.posargs or [*clients, "mistralai"]
+    session.run("python", "benchmarks/instructions.py", "--here", "--check", *wanted)
 
 
 COHERE = {"lowest": ["cohere==7.0.0"], "newest": ["cohere>=7.3,<8"]}

@@ -29,10 +29,11 @@ void stop_counting(const char *name) { CALLGRIND_DUMP_STATS_AT(name); CALLGRIND_
 """
 Counts = dict[str, float]  # instructions of one call: of the bare one, of the floor, of the traced one
 MOST_OF_THE_FLOOR = 1.3  # that a chat of ours may take
-MOST_OF_A_CHUNK = 12_000  # instructions: 1.5 µs of the machine of docs/performance.md
-ABOVE = {"google_genai": 15_000}  # clients that are above it: they may not get worse
+# Instructions: 1.5 µs of the machine of docs/performance.md are 12 thousand. The same code differs by 2.5 thousand from
+# one environment to another, as Python's allocator goes through its lists of pools in another order.
+MOST_OF_A_CHUNK = 12_000 + 2_500
 # Clients that are well below the floor's share, which no more may creep up to it unseen.
-SHARES = {"openai": 0.9, "anthropic": 1.0, "google_genai": 1.1, "groq": 1.1, "mistralai": 1.1}
+SHARES = dict.fromkeys(CLIENTS, 1.1) | {"openai": 0.9, "anthropic": 1.0, "bedrock": 1.0, "ollama": 1.0}
 
 
 def find_missing(folder: Path) -> str | None:
@@ -109,7 +110,7 @@ def show(name: str, key: str, folder: Path, against: str | None, interpreter: st
         row(name, peer.name, why, *[""] * 4)
         return False
     row(name, peer.name, *list_cells(counts))
-    return is_within_bounds(counts, ABOVE.get(name, MOST_OF_A_CHUNK), SHARES.get(name, MOST_OF_THE_FLOOR))
+    return is_within_bounds(counts, MOST_OF_A_CHUNK, SHARES.get(name, MOST_OF_THE_FLOOR))
 
 
 def main() -> None:

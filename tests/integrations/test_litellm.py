@@ -11,6 +11,7 @@ import pytest
 from litellm_kit import litellm
 from openai_chunks import ANSWER, HELLO, REFUSAL, USAGE, WHOLE, chunk
 from scripted_client import ScriptedAsyncCalls, ScriptedAsyncStreams, ScriptedCalls, ScriptedClient, ScriptedStreams
+from test_text_chunks import LITELLM_READING, check_both_ways
 
 from mlspan import integrations
 from mlspan.testing import Spans, content, contracts
@@ -279,3 +280,8 @@ def test_a_response_of_a_provider_without_responses(litellm_server: Any, spans: 
     litellm_server.reply(ANSWER)
     litellm.responses(model="deepseek/deepseek-chat", input="hi", api_base=litellm_server.base_url, api_key="test")
     assert spans.tree() == "chat deepseek-chat [12 in, 5 out]"
+
+
+def test_chunks_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are read in the shorter way record what they do in the longer one."""
+    check_both_ways(LITELLM_READING, monkeypatch)

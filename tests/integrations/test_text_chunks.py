@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -157,7 +157,21 @@ def make_gemini_stream() -> Iterator[object]:
         yield types.GenerateContentResponse.model_validate({"candidates": candidates, "response_id": "r"})
 
 
+def make_litellm_stream() -> Iterator[object]:
+    from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Usage
+
+    thoughts: Any = {"reasoning_content": (LEFT_OUT, "hm "), "provider_specific_fields": (LEFT_OUT, {"a": 1})}
+    deltas = vary(content=(LEFT_OUT, None, "", "a ", 5), tool_calls=(LEFT_OUT, [CALL]), **thoughts)
+    for number, delta in enumerate(deltas):
+        for rest in vary(finish_reason=(None, "stop"), logprobs=(LEFT_OUT, {"content": []}), more=(LEFT_OUT, 1)):
+            choice = StreamingChoices(index=number % 2, delta=Delta(**delta), **rest)
+            for told in vary(usage=(LEFT_OUT, None, Usage(**USAGE)), service_tier=(LEFT_OUT, "default")):
+                yield ModelResponseStream(id="1", model="m", choices=[choice], **told)
+                yield ModelResponseStream(id="1", model="m", choices=[choice, choice], **told)
+
+
 OPENAI = "mlspan.integrations.openai.chat"
+LITELLM = "mlspan.integrations.litellm.calls"
 MISTRAL, OLLAMA, GEMINI = (f"mlspan.integrations.{name}" for name in ("mistralai", "ollama", "google_genai.answers"))
 ANTHROPIC = "mlspan.hooks.anthropic_answers"
 SHORTER = f"{OPENAI}:append_text_chunk"
@@ -186,6 +200,13 @@ READINGS: Mapping[str, Reading] = {
     ),
 }
 
+LITELLM_READING: Final = Reading(  # for test_litellm.py, as an import of it starts threads
+    "litellm",
+    (f"{LITELLM}:_append_text_chunk", f"{LITELLM}:append_told_text", SHORTER),
+    f"{LITELLM}:_observe_chat",
+    make_litellm_stream,
+)
+
 
 def find_function(path: str) -> tuple[Any, str, Any]:
     """Return the module of a function, its name and itself."""
@@ -209,8 +230,12 @@ def read_stream(reading: Reading, observer: str) -> tuple[tuple[object, ...], in
 @pytest.mark.parametrize("client", READINGS)
 def test_both_ways_record_the_same(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All chunks there are, each among the others: with the shorter way, which takes some of them, and without it."""
-    reading = READINGS[client]
-    pytest.importorskip(reading.module)
+    pytest.importorskip(READINGS[client].module)
+    check_both_ways(READINGS[client], monkeypatch)
+
+
+def check_both_ways(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert that the shorter way and the longer one record the same of the stream of *reading*."""
     called: list[bool] = []
     functions = [find_function(path) for path in reading.shorter]
 

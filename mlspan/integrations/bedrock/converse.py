@@ -129,12 +129,21 @@ def _read_start(chat: Chat, event: object) -> None:
         chat.draft.get_choice().add_tool_call(index or 0, id, name, arguments)
 
 
-def _read_delta(chat: Chat, event: object) -> None:
+def _read_delta(chat: Chat, event: Any) -> None:
+    try:  # a piece of text, as nearly all are
+        text = event["delta"]["text"]
+    except (KeyError, TypeError):
+        text = None
+    if isinstance(text, str):
+        chat.draft.append_text(text)
+    else:
+        _read_other_delta(chat, event)
+
+
+def _read_other_delta(chat: Chat, event: object) -> None:
     delta = get_nested(event, "delta", dict) or {}
     choice = chat.draft.get_choice()
-    if isinstance(text := delta.get("text"), str):
-        choice.add_text(text)
-    elif (piece := get_nested(delta, "toolUse.input", str)) is not None:
+    if (piece := get_nested(delta, "toolUse.input", str)) is not None:
         choice.add_tool_call(get_nested(event, "contentBlockIndex", int) or 0, None, None, piece)
     elif thought := read_reasoning(delta.get("reasoningContent")):
         choice.add_text(thought, "reasoning")

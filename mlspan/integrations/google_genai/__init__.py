@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any, Final
 
-from ..._shape import get_field, get_list, get_nested, read_count
+from ..._shape import get_list, get_nested, read_count
 from ...hooks.call import Call
 from ...hooks.hook import Hook, trace_methods
 from ...hooks.patching import Undo
@@ -39,9 +39,9 @@ def _read_server_fields(models: object) -> dict[str, Any]:
 
     The client's address is private; without it the two last are missing.
     """
-    client = get_field(models, "_api_client")
-    host, port = read_host_and_port(get_nested(client, "_http_options.base_url", str))
-    provider = "gcp.vertex_ai" if get_field(client, "vertexai") is True else "gcp.gemini"
+    client = getattr(models, "_api_client", None)
+    host, port = read_host_and_port(getattr(getattr(client, "_http_options", None), "base_url", None))
+    provider = "gcp.vertex_ai" if getattr(client, "vertexai", None) is True else "gcp.gemini"
     return {"provider": provider, "server_address": host, "server_port": port}
 
 
@@ -55,9 +55,12 @@ def _begin_request(call: Call, *, stream: bool | None = None) -> tuple[Chat, Obs
         draft=OutputDraft(kept=call.capture_content),
         **_read_server_fields(call.args[0]),
     )
-    set_config(chat, config)
     if call.capture_content:
         chat.input = read_contents(call.argument("contents"))
+    if config is None:  # as in most calls
+        return chat, observe_chunk if stream else observe_answer
+    set_config(chat, config)
+    if call.capture_content:
         system = read_contents(read_config(config, "system_instruction"))
         chat.system = [part for message in system for part in message["parts"]] or None
         chat.tools = read_tool_definitions(read_config(config, "tools"))

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._shape import (
+    MOST_COUNTED,
     get_count,
     get_field,
     get_fields,
     get_integer,
     get_text,
-    get_told_fields,
     list_items,
     read_count,
 )
 from ...hooks.openai_format import FINISH_REASONS
-from ...hooks.requests import read_provider_usage
 from ...tracing.operations.records import Chat
 from .contents import read_part
 
@@ -41,39 +40,37 @@ def observe_chunk(chat: Chat, got: Any) -> None:
     """Read a chunk of an answer. One that holds text, counts and nothing else, as nearly all do, is read here.
 
     Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
+    The id of the answer and its model are read of the first chunk, which opens the text, and of the last one.
     """
     try:
         answer = got.__dict__
         (raw_candidate,) = answer["candidates"]
         candidate = raw_candidate.__dict__
         (part,) = candidate["content"].__dict__["parts"]
-        text, usage = part.__dict__["text"], answer["usage_metadata"]
         is_text_alone = (
-            part.__pydantic_fields_set__ == _TEXT_ALONE
-            and type(text) is str
-            and candidate["finish_reason"] is None
+            candidate["finish_reason"] is None
             and not candidate["index"]
-            and answer["response_id"] == chat.response_id  # else it is the first chunk
-            and answer["model_version"] == chat.response_model
+            and len(part.__pydantic_fields_set__) == 1
+            and type(text := part.__dict__["text"]) is str
+            and chat.draft.continue_text(text)
         )
+        usage = answer["usage_metadata"] if is_text_alone else None
     except (AttributeError, KeyError, TypeError, ValueError):  # of another shape
-        is_text_alone = False
+        is_text_alone, usage = False, None
     if not is_text_alone:
         observe_answer(chat, got)
-        return
-    chat.draft.append_text(text)
-    if usage is not None:
+    elif usage is not None:
         _keep_usage(chat, usage)
 
 
 def observe_answer(chat: Chat, got: object) -> None:
     """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
-    answer = get_told_fields(got)
+    answer = get_fields(got)
     chat.response_id = get_text(answer, "response_id") or chat.response_id
     chat.response_model = get_text(answer, "model_version") or chat.response_model
     candidates = list_items(answer.get("candidates"))
     for position, raw_candidate in enumerate(candidates):
-        candidate = get_told_fields(raw_candidate)
+        candidate = get_fields(raw_candidate)
         index = get_integer(candidate, "index")
         choice = chat.draft.get_choice(position if index is None else index)
         for raw in list_items(get_fields(candidate.get("content")).get("parts")):
@@ -82,7 +79,7 @@ def observe_answer(chat: Chat, got: object) -> None:
                 choice.add_text(part["content"], part["type"])
             else:
                 choice.add_part(part)
-        if reason := _read_reason(candidate):
+        if (told := candidate.get("finish_reason")) is not None and (reason := _read_reason(told)):
             choice.finish_reason = reason
     if not candidates and get_field(answer.get("prompt_feedback"), "block_reason") is not None:
         chat.draft.get_choice().finish_reason = "content_filter"  # the prompt was refused
@@ -122,30 +119,44 @@ def _list_told(usage: object) -> dict[str, Any]:
     return {name: value for name, value in get_fields(usage).items() if value}
 
 
-_TEXT_ALONE: Final = {"text"}
-
-
-def _read_reason(candidate: Mapping[str, Any]) -> str | None:
-    if (reason := candidate.get("finish_reason")) is None:
-        return None
-    text = getattr(reason, "value", reason)
+def _read_reason(told: object) -> str | None:
+    text = getattr(told, "value", told)
     return _FINISH_REASONS.get(text, text.lower()) if isinstance(text, str) else None
 
 
 def _read_usage(chat: Chat, usage: object) -> None:
-    """Read token counts. What the tools that Google runs have added to the prompt is billed as input, too."""
-    counts = get_told_fields(usage)
-    read_provider_usage(chat, counts)
-    for name in filter(_MODALITY_COUNTS.__contains__, counts):
-        ending = _MODALITY_COUNTS[name]
-        for one in list_items(counts[name]):
+    """Read token counts. A zero does not replace what the record has. Thoughts are billed as output, too."""
+    counts = get_fields(usage)
+    for name, field in _COUNTS.items():
+        if (tokens := get_count(counts, name)) or (tokens == 0 and getattr(chat, field) is None):
+            setattr(chat, field, tokens)
+    said, thought = get_count(counts, "candidates_token_count"), get_count(counts, "thoughts_token_count")
+    output = None if said is None and thought is None else (said or 0) + (thought or 0)
+    if output is not None and output <= MOST_COUNTED and (output or chat.output_tokens is None):
+        chat.output_tokens = output
+    if any(map(counts.get, _RARE_COUNTS)) or _TOOL_TOKENS in vars(chat).get("extra", ()):  # chat.extra would make one
+        _read_rare_counts(chat, counts)
+
+
+_COUNTS: Final = {  # count of Gemini's -> field of the record
+    "prompt_token_count": "input_tokens",
+    "cached_content_token_count": "cache_read_tokens",
+    "thoughts_token_count": "reasoning_tokens",
+}
+_RARE_COUNTS: Final = (*_MODALITY_COUNTS, "tool_use_prompt_token_count")
+
+
+def _read_rare_counts(chat: Chat, counts: Mapping[str, Any]) -> None:
+    """Read counts by modality. What the tools that Google runs have added to the prompt is billed as input, too."""
+    for name, ending in _MODALITY_COUNTS.items():
+        for one in list_items(counts.get(name)):
             modality = get_field(one, "modality")
             word = str(getattr(modality, "value", modality)).lower()
             if word in _MODALITIES and (tokens := read_count(get_field(one, "token_count"))) is not None:
                 setattr(chat, f"{word}_{ending}", tokens)
     if tools := get_count(counts, "tool_use_prompt_token_count"):
         chat.extra[_TOOL_TOKENS] = tools
-    elif _TOOL_TOKENS not in vars(chat).get("extra", ()):  # chat.extra would make one
+    elif _TOOL_TOKENS not in vars(chat).get("extra", ()):
         return
     if (prompt := get_count(counts, "prompt_token_count")) is not None:
         chat.input_tokens = prompt + chat.extra[_TOOL_TOKENS]

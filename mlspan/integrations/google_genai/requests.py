@@ -38,8 +38,6 @@ def read_config(config: object, name: str) -> Any:
 
 def set_config(chat: Chat, config: object) -> None:
     """Copy the parameters of a config into the record; a value of another type is left out."""
-    if config is None:
-        return
     for name, (field, kind) in _FIELDS.items():
         value = read_config(config, name)
         if value is not None and is_a(value, (int, float)) and isfinite(value):

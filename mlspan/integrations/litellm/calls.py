@@ -18,6 +18,7 @@ from ...hooks.litellm_names import find_litellm_provider
 from ...hooks.openai_format import dump_model, read_openai_prompt
 from ...hooks.requests import find_provider_by_url, read_chat_usage, read_server_fields
 from ...tracing.operations import semconv as sc
+from ...tracing.operations.message_drafts import OutputDraft
 from ...tracing.operations.records import Chat, Embeddings, ModelCall, Observe, ProviderRequest, sees_errors
 from ..openai.methods import (
     append_told_text,
@@ -154,13 +155,45 @@ def _split_model(model: str, provider: str | None) -> tuple[str | None, str]:
 @sees_errors
 def _observe_chat(chat: Chat, got: object) -> None:
     """Read a whole answer, a chunk, or an error."""
-    if chat.response_id and append_told_text(chat.draft, got):
+    if chat.response_id and (_append_text_chunk(chat.draft, got) or append_told_text(chat.draft, got)):
         return  # what is known besides it the first chunk has told, or the last one will
     observe_chat(chat, got)
     if (usage := get_fields(got).get("usage")) is not None:
         _read_cache_counts(chat, usage)
     if not isinstance(got, BaseException):
         _read_hidden(chat, got)
+
+
+def _append_text_chunk(draft: OutputDraft, got: Any) -> bool:
+    """Append a chunk of LiteLLM's that holds text and nothing else, as nearly all do; return False for any other.
+
+    Of its models the fields that OpenAI has are pydantic's extra ones, set to None where an answer does not tell them.
+    """
+    try:
+        (raw_choice,) = got.__dict__["choices"]
+        choice = raw_choice.__pydantic_extra__
+        delta = choice["delta"]
+        said, more = delta.__pydantic_extra__, got.__pydantic_extra__
+        piece, index = said["content"], choice["index"]
+        if (
+            type(piece) is str
+            and piece
+            and type(index) is int
+            and len(choice) == _PLAIN_CHOICE
+            and choice["finish_reason"] is None
+            and choice["logprobs"] is None
+            and [*said.values()].count(None) == len(said) - 1
+            and not any(delta.__dict__.values())
+            and not any(more.values())
+        ):
+            draft.append_text(piece, index)
+            return True
+    except (AttributeError, KeyError, TypeError, ValueError):  # it is no chunk, or has another shape
+        pass
+    return False
+
+
+_PLAIN_CHOICE: Final = 4  # fields of a choice: index, delta, finish_reason and logprobs
 
 
 def _observe_response(chat: Chat, got: object) -> None:

@@ -14,6 +14,9 @@ from ...tracing.operations import semconv as sc
 if TYPE_CHECKING:
     from .requests import Request
 
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_real_instrument": "nothing: measurements are made where no provider takes them",
+}
 _SECONDS: Final = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300]
 _DIMENSIONS: Final = frozenset(
     {
@@ -37,6 +40,9 @@ def _get_histogram(name: str) -> metrics.Histogram:
 def record_duration(request: Request, seconds: float) -> None:
     """Measure *request*, which has taken *seconds*, as its side has seen it."""
     is_sent, is_tool_call = request.kind is SpanKind.CLIENT, request.method == "tools/call"
+    histogram = _get_histogram(sc.METRIC_MCP_CLIENT_DURATION if is_sent else sc.METRIC_MCP_SERVER_DURATION)
+    if getattr(histogram, "_real_instrument", histogram) is None:  # no MeterProvider is set: it would go nowhere
+        return
     measured = {
         name: value
         for name, value in request.attributes.items()
@@ -45,9 +51,8 @@ def record_duration(request: Request, seconds: float) -> None:
     measured[sc.MCP_METHOD] = request.method
     if is_tool_call:
         measured[sc.OPERATION] = sc.EXECUTE_TOOL
-    if (target := request.find_target()) is not None:
+    if (target := request.target) is not None:
         measured[sc.TOOL_NAME if is_tool_call else sc.PROMPT_NAME] = target
     if request.error_type is not None:
         measured[sc.ERROR_TYPE] = request.error_type
-    name = sc.METRIC_MCP_CLIENT_DURATION if is_sent else sc.METRIC_MCP_SERVER_DURATION
-    _get_histogram(name).record(seconds, measured)
+    histogram.record(seconds, measured)

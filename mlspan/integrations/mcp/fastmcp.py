@@ -60,7 +60,7 @@ def _is_request_handled(name: str) -> bool:
     if request is None or request.kind is not SpanKind.SERVER:
         return False
     method, _, target = name.partition(" ")
-    return method == request.method and target in {"", request.find_target(), request.params.get("uri")}
+    return method == request.method and target in {"", request.target, request.params.get("uri")}
 
 
 def _hold_back_at_client(hook: Hook, own: Any) -> object:

@@ -18,8 +18,9 @@ from ...hooks.patching import Patch, replace_function, replace_method
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.call_context import use_context
 from .connections import describe_http_request
-from .requests import Request, TracedRequest, hold_back_own_span, trace_request
+from .requests import Request, TracedRequest, hold_back_own_span, read_guard, trace_request
 
+_context_guard: Final = guard("reading the context of a request of MCP")
 _being_handled: Final = "_mlspan_handled"  # our mark on a responder of version 1: what records its answer
 
 
@@ -44,7 +45,7 @@ def list_patches(hook: Hook) -> Iterator[Patch]:
 
 def _use_sender(meta: object) -> AbstractContextManager[None]:
     """Make the sender's span current, if ``_meta`` names one that is not current already."""
-    with guard("reading the context of a request of MCP"):
+    with _context_guard:
         known = meta if isinstance(meta, Mapping) else {}
         carrier = {name: value for name, value in known.items() if isinstance(value, str)}
         if not carrier:
@@ -75,7 +76,7 @@ def trace_middleware(hook: Hook, fn: Any, enabled: list[bool]) -> object:
         if not enabled or ctx.request_id is None:
             return await fn(self, ctx, call_next)
         request = Request(ctx.method, ctx.params, SpanKind.SERVER)
-        with guard("reading a request of MCP"):
+        with read_guard:
             request.note_id(ctx.request_id)
             request.note({**describe_http_request(ctx.request), sc.MCP_PROTOCOL_VERSION: ctx.protocol_version})
         return await _record_handling(hook, request, ctx.meta, lambda: fn(self, ctx, call_next))
@@ -120,7 +121,7 @@ def _trace_responder(hook: Hook, fn: Any, enabled: list[bool]) -> object:
 
 def _read_responder(responder: Any) -> Request | None:
     """Return the request that *responder* is to answer; None if it cannot be read."""
-    with guard("reading a request of MCP"):
+    with read_guard:
         asked = getattr(responder.request, "root", responder.request)
         said = asked.model_dump(by_alias=True, mode="json", exclude_none=True)
         http = get_field(responder.message_metadata, "request_context")

@@ -30,6 +30,7 @@ from .durations import record_duration
 TOOL_CALL: Final = "tools/call"
 PROMPT: Final = "prompts/get"
 RESOURCE: Final = "resources/read"
+_NAMED: Final = (TOOL_CALL, PROMPT)
 # Requests that keep a connection going: recorded as part of a trace, but no trace is made of them alone.
 _UPKEEP: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel"})
 _LOCAL_FAILURES: Final = {"408", "-32000", "-32001"}  # a timeout, a closed connection: no response has told them
@@ -41,6 +42,7 @@ class Request:
     Attributes:
         method: such as ``tools/call``.
         params: its parameters, as JSON; none of those that are no object.
+        target: the name of the tool or the prompt, if the request is about one.
         kind: CLIENT for the side that sends it, SERVER for the side that handles it.
         attributes: what is known of the connection and the request besides, by attribute.
     """
@@ -48,14 +50,11 @@ class Request:
     def __init__(self, method: object, params: object, kind: SpanKind) -> None:
         self.method, self.kind = method if isinstance(method, str) else "unknown", kind
         self.params: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
+        name = self.params.get("name") if self.method in _NAMED else None
+        self.target = name if isinstance(name, str) else None
         self.attributes: dict[str, Any] = {}
         self.error_type: str | None = None
         self._span: trace.Span | None = None  # of the tool's call that this request belongs to, if there is one
-
-    def find_target(self) -> str | None:
-        """Return the name of the tool or the prompt, if the request is about one."""
-        name = self.params.get("name") if self.method in {TOOL_CALL, PROMPT} else None
-        return name if isinstance(name, str) else None
 
     def note(self, attributes: Mapping[str, Any]) -> None:
         """Add what is known of the request, or becomes known while it is in flight; what is None is left out."""
@@ -77,7 +76,7 @@ class Request:
             or self.method != TOOL_CALL
             or not span.is_recording()
             or said.get(sc.OPERATION) != sc.EXECUTE_TOOL
-            or said.get(sc.TOOL_NAME) != self.find_target()
+            or said.get(sc.TOOL_NAME) != self.target
             or sc.MCP_METHOD in said
         ):
             return False
@@ -86,6 +85,7 @@ class Request:
         return True
 
 
+read_guard: Final = guard("reading a request of MCP")
 current_request: Final[ContextVar[Request | None]] = ContextVar("mlspan-mcp-request", default=None)
 
 
@@ -134,7 +134,7 @@ _Record = _McpToolCall | _McpRequest
 
 def _make_record(request: Request, *, capture_content: bool) -> _Record:
     """Return the record of *request*, with its arguments as input if content is recorded."""
-    params, is_sent, name = request.params, request.kind is SpanKind.CLIENT, request.find_target()
+    params, is_sent, name = request.params, request.kind is SpanKind.CLIENT, request.target
     if request.method == TOOL_CALL:
         record: _Record = (_SentToolCall if is_sent else _HandledToolCall)(name=name, type="function")
         arguments = params.get("arguments") or {}
@@ -221,7 +221,7 @@ def trace_request(hook: Hook, request: Request) -> Iterator[TracedRequest]:
         with operation:
             yield TracedRequest(operation, request)
     except BaseException as error:
-        with guard("reading an exception"):
+        with _error_guard:
             if not is_control_flow(error):  # as the span has it
                 code = get_nested(error, "error.code", int)
                 request.error_type = get_error_type(error) if code is None else str(code)
@@ -229,13 +229,18 @@ def trace_request(hook: Hook, request: Request) -> Iterator[TracedRequest]:
     finally:
         reset_variable(token, inside, None)
         if records:
-            with guard("measuring a request of MCP"):
+            with _measure_guard:
                 record_duration(request, perf_counter() - started)
+
+
+_error_guard: Final = guard("reading an exception")
+_measure_guard: Final = guard("measuring a request of MCP")
+_start_guard: Final = guard("starting a request of MCP")
 
 
 def _start_request(hook: Hook, request: Request) -> tuple[Any, bool]:
     """Return what records *request*, a no-op if nothing of its own does, and whether it is recorded at all."""
-    with guard("starting a request of MCP"):
+    with _start_guard:
         if not hook.should_record():
             return NOOP_OPERATION, False
         if request.method in _UPKEEP and not trace.get_current_span().get_span_context().is_valid:

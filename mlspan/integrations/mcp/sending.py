@@ -17,8 +17,9 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, replace_function, replace_method
 from ...tracing.operations import semconv as sc
 from .connections import describe_connection, note_version
-from .requests import Request, dump_result, hold_back_own_span, trace_request
+from .requests import Request, dump_result, hold_back_own_span, read_guard, trace_request
 
+_describe_guard: Final = guard("describing a connection of MCP")
 _VERSION_HEADER: Final = "mcp-protocol-version"
 PRIVATE_FIELDS: Final[dict[str, str]] = {
     "_request_id": "the ids of the requests that version 1 sends",
@@ -46,7 +47,7 @@ def _trace_dispatcher(hook: Hook, fn: Any, enabled: list[bool]) -> object:
         if not enabled:
             return await fn(self, method, params, opts, **kwargs)
         request = Request(method, params, SpanKind.CLIENT)
-        with guard("reading a request of MCP"):
+        with read_guard:
             request.note({sc.MCP_PROTOCOL_VERSION: get_nested(opts, "headers." + _VERSION_HEADER, str)})
         with trace_request(hook, request) as traced, _describing(request, self):
             result = await fn(self, method, params, opts, **kwargs)
@@ -65,7 +66,7 @@ def _trace_session(hook: Hook, fn: Any, enabled: list[bool]) -> object:
             return await fn(self, request, *args, **kwargs)
         said = _dump_request(request)
         sent = Request(said.get("method"), said.get("params"), SpanKind.CLIENT)
-        with guard("reading a request of MCP"):
+        with read_guard:
             sent.note_id(getattr(self, "_request_id", None))
         with trace_request(hook, sent) as traced, _describing(sent, self):
             result = await fn(self, _add_context(request, said), *args, **kwargs)
@@ -81,18 +82,18 @@ def _trace_session(hook: Hook, fn: Any, enabled: list[bool]) -> object:
 @contextmanager
 def _describing(request: Request, owner: object) -> Iterator[None]:
     """Tell *request* about the connection of *owner*, before the block and after it: a handshake makes more known."""
-    with guard("describing a connection of MCP"):
+    with _describe_guard:
         request.note(describe_connection(owner))
     try:
         yield
     finally:
-        with guard("describing a connection of MCP"):
+        with _describe_guard:
             request.note(describe_connection(owner))
 
 
 def _dump_request(request: Any) -> dict[str, object]:
     """Return *request* as the JSON that version 1 sends; {} if it cannot be read."""
-    with guard("reading a request of MCP"):
+    with read_guard:
         return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True))
     return {}
 

@@ -242,6 +242,19 @@ class OutputDraft:
         else:
             self.get_choice(index).add_text(text)
 
+    def continue_text(self, text: str) -> bool:
+        """Append a piece to the open text of the first choice; return False, and do nothing, where none is open.
+
+        Of a choice whose content is not kept, nothing is there to be opened.
+        """
+        choice = self._choices.get(0)
+        if choice is None:
+            return False
+        if choice.open_type == "text":
+            choice.pieces.append(text)
+            return True
+        return not choice.kept
+
     def build_messages(self) -> list[Message]:
         """Return one message per choice, in order of index; none if content is not kept."""
         if not self.kept:

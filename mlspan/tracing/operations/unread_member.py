@@ -106,7 +106,7 @@ class Events(_MemberProxy):
     __slots__ = ()
 
     def __iter__(self) -> Iterator[object]:
-        yield from self._mlspan_read_each(iter(self._mlspan_own), self._mlspan_observer.observe)
+        return self._mlspan_read_each(iter(self._mlspan_own), self._mlspan_observer.observe)
 
 
 class AsyncEvents(_MemberProxy):
