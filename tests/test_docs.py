@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
@@ -43,11 +44,15 @@ NEEDS = {
     "litellm": "litellm",
     "smolagents": "smolagents",
     "vector-databases": "chromadb",
-    "self_tracing": "pydantic_ai",
+    "pydantic_ai": "pydantic_ai",
+    "google_adk": "google.adk",
+    "self_tracing": "strands",
     "mem0": "mem0",
     "django": "django",
 }
 
+NOT_RUN = re.compile(r"^<!-- not run: .+? -->$", re.MULTILINE)
+SHOWN_TREE = re.compile(r"^<!-- the trace of the program above -->\n\n((?: {4}.+\n)+)", re.MULTILINE)
 # A property of a Spark job; events.
 NO_ATTRIBUTES = {"mlspan.carried", "mlspan.expectation", "mlspan.mlflow_assessment"}
 
@@ -87,6 +92,7 @@ def test_every_block_of_python_runs(
         pytest.importorskip(needed)
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLSPAN_", "MLFLOW_", "OTEL_"))}
     env = {**keep, "MLSPAN_STRICT": "1", "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": mlflow_store}
+    env |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(tmp_path), "CREWAI_DISABLE_TELEMETRY": "true"}
     env |= list_endpoints(aimock, scripted)
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(page)],
@@ -99,6 +105,19 @@ def test_every_block_of_python_runs(
     )
     assert done.returncode == 0, done.stderr
     assert "mlspan:" not in done.stderr, done.stderr
+    if page.parent.name == "integrations" and len(blocks(page, "python")) > len(NOT_RUN.findall(page.read_text())):
+        assert_the_program_is_traced(page, env, tmp_path)
+
+
+def assert_the_program_is_traced(page: Path, env: dict[str, str], folder: Path) -> None:
+    """The blocks have left a trace. If the page shows it, its spans are those of the last one."""
+    command = [sys.executable, "-m", "mlspan.cli", "show", "--json"]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    recorded = [(one["depth"], one["name"]) for one in json.loads(done.stdout)["spans"]]
+    for tree in SHOWN_TREE.findall(page.read_text(encoding="utf-8")):
+        lines = [re.match(r" {4}( *)(.+?)(?: {2,}.*)?$", line) for line in tree.splitlines()]
+        assert [(len(line[1]) // 2, line[2]) for line in lines if line] == recorded
 
 
 def commands(page: Path) -> Iterator[list[str]]:

@@ -16,6 +16,7 @@ def list_endpoints(aimock: str, scripted: Scripted) -> dict[str, str]:
     host = aimock.removesuffix("/v1")
     return {
         "OPENAI_BASE_URL": aimock,
+        "OPENAI_API_BASE": aimock,  # LlamaIndex reads this name alone
         "OPENAI_API_KEY": "test",
         "ANTHROPIC_BASE_URL": host,
         "ANTHROPIC_API_KEY": "test",
