@@ -14,6 +14,7 @@ from test_mlflow_translation import stored
 
 from mlspan import tracing
 from mlspan.testing import Spans
+from mlspan.tracing.operations import sessions
 from mlspan.tracing.operations.call_context import TraceOrigin
 
 SESSION = "mlflow.trace.session"
@@ -78,6 +79,25 @@ def test_more_levels_than_fit() -> None:
     kept = json.loads(stored({"session.id": json.dumps(given)}).summary.metadata[SESSION])
     assert len(kept) > 60
     assert kept[0].startswith("l")
+
+
+@pytest.mark.parametrize("level", ["", "level", '"' * 300])
+def test_cutting_is_bounded_by_what_is_kept(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array of many levels is not written once for each that it has too many: that took minutes."""
+    written: list[int] = []
+    write = sessions._write_path
+
+    def count_levels(levels: Any) -> str:
+        written.append(len(levels))
+        return write(levels)
+
+    monkeypatch.setattr(sessions, "_write_path", count_levels)
+    cut = sessions.cut_session([level] * 3000, 250)
+    assert cut is not None
+    assert 200 < len(cut) <= 250
+    assert len(json.loads(cut)) > 40  # of quotes, which take two characters
+    assert len(written) < 1000
+    assert sum(written) < 3000 + 1000 * 83
 
 
 @pytest.mark.parametrize(("given", "levels"), [(json.dumps(LONG), 3), ("s" * 400, None)])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 from .foreign_objects import as_text
+
+_SHORTEST_LEVEL: Final = 3  # characters of an empty one, with its comma
 
 
 def name_session(id: object) -> str | None:
@@ -20,14 +25,17 @@ def cut_session(id: object, longest: int) -> str | None:
     text = name_session(id)
     if text is None or len(text) <= longest:
         return text
-    path = _read_path(text)
-    while path:
-        for most in range(longest, 0, -1):
-            cut = _write_path([level[:most] for level in path])
-            if len(cut) <= longest:
-                return cut
-        path = path[:-1]  # more levels than characters
+    path = _read_path(text) or []
+    for levels in range(min(len(path), longest // _SHORTEST_LEVEL), 0, -1):  # fewer, where there are too many
+        cut_levels = partial(_cut_levels, path[:levels])
+        if most := bisect_right(range(1, longest + 1), longest, key=lambda most: len(cut_levels(most))):  # used at once
+            return cut_levels(most)
     return text[: longest - 1] + "…"
+
+
+def _cut_levels(path: Sequence[str], most: int) -> str:
+    """Return the array of levels of which each has *most* characters at most."""
+    return _write_path([level[:most] for level in path])
 
 
 def _write_path(levels: Sequence[str]) -> str:
