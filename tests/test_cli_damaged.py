@@ -14,6 +14,7 @@ from command_line import invoke
 from opentelemetry.trace import get_current_span
 
 from mlspan import tracing
+from mlspan.cli import running
 from mlspan.cli.common import CommandFailure
 from mlspan.cli.mlflow_reader import MlflowReader
 from mlspan.cli.places import StoreLocation
@@ -187,6 +188,14 @@ def test_an_odd_experiment_is_not_there(named: str, uri: str) -> None:
     found = invoke(["list", "--experiment", named, "--tracking-uri", uri])
     assert (found.exit_code, found.stdout) == (1, "")
     assert found.stderr.startswith(f"mlspan: there is no experiment {named!r} in {uri}")
+
+
+@pytest.mark.parametrize("named", ["²", "٣", "9" * 20])
+def test_an_odd_experiment_is_a_name_everywhere(named: str, uri: str) -> None:
+    """For the doctor, for a program that is run, and in links."""
+    told = invoke(["doctor", "--no-write", "--tracking-uri", uri, "--experiment", named]).stdout
+    assert f"{named!r} is new: the first trace makes it" in told
+    assert running._build_environment(None, named)["MLFLOW_EXPERIMENT_NAME"] == named
 
 
 def test_a_tag_hides_no_fact(uri: str) -> None:

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from .._extras import tell_install
 from .._guard import quiet_loggers
+from ..tracing.export.mlflow.names import is_experiment_id
 from ..tracing.export.mlflow.sink import MlflowSink
 from ..tracing.export.mlflow.store import StoreRejected, TraceStore
 from ..tracing.export.shown_addresses import hide_user_info
@@ -87,7 +88,7 @@ def _check_destination(uri: str, experiment: str | None, run: str | None, *, wri
     store = sink._find_store(uri)
     try:
         name = experiment or "0"
-        if not name.isdigit() and not store.has_experiment(name):
+        if not is_experiment_id(name) and not store.has_experiment(name):
             yield CheckResult("MLflow", well=True, says=f"{hide_user_info(uri)} answers")
             yield CheckResult("experiment", well=True, says=f"{name!r} is new: the first trace makes it")
             return

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
 
+from ..tracing.export.mlflow.names import is_experiment_id
 from .arguments import Argument, Option, UsageError
 from .common import (
     CommandFailure,
@@ -75,7 +76,7 @@ def _build_environment(tracking_uri: str | None, experiment: str | None) -> dict
         for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             environ.pop(name, None)
         environ["MLSPAN_EXPERIMENT"] = experiment
-        environ["MLFLOW_EXPERIMENT_ID" if experiment.isdigit() else "MLFLOW_EXPERIMENT_NAME"] = experiment
+        environ["MLFLOW_EXPERIMENT_ID" if is_experiment_id(experiment) else "MLFLOW_EXPERIMENT_NAME"] = experiment
     return environ
 
 
@@ -119,7 +120,7 @@ def ui(
 
 def _print_address(address: str, experiment: str | None, *, browse: bool) -> None:
     """Print the address of the traces, and open it in a browser if asked."""
-    address += f"/#/experiments/{experiment}/traces" if experiment and experiment.isdigit() else ""
+    address += f"/#/experiments/{experiment}/traces" if experiment and is_experiment_id(experiment) else ""
     write_line(address)
     if browse:
         webbrowser.open(address)

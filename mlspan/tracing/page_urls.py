@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._guard import warn_once
 from .export.mlflow.addresses import model_url, run_url, trace_url
+from .export.mlflow.names import is_experiment_id
 
 if TYPE_CHECKING:
     from .export.mlflow.sink import MlflowSink
@@ -49,7 +50,7 @@ class PageUrls:
 
         destination = fill_destination(self._read_origin(), self._sink.default_uri, self._experiment, None)
         experiment = destination.experiment_id or destination.experiment_name or ""
-        return trace_url(str(destination.tracking_uri), experiment, trace_id) if experiment.isdigit() else None
+        return trace_url(str(destination.tracking_uri), experiment, trace_id) if is_experiment_id(experiment) else None
 
     def find_trace_url(self, trace_id: str) -> str | None:
         """Return the page of a trace, or None if it cannot be found or MLflow is off. This may ask the server."""
