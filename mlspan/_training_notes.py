@@ -1,4 +1,4 @@
-"""What a cell's summary says of a training: on how much data, how well, and which model."""
+"""Notes on trainings in a cell's summary: the size of the data, the score and the model."""
 
 from __future__ import annotations
 

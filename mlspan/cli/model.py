@@ -174,17 +174,17 @@ class StoredTrace:
 def _find_circles(spans: Iterable[StoredSpan]) -> set[str]:
     """Return the first span of each circle: spans that are below each other, or below themselves."""
     parents = {span.id: span.parent_id for span in spans}
+    places = {span_id: place for place, span_id in enumerate(parents)}
     found: set[str] = set()
-    checked: set[str | None] = set()
+    checked: set[str] = set()
     for span_id in parents:
-        path: dict[str | None, None] = {}
+        path: dict[str, int] = {}
         above: str | None = span_id
-        while above in parents and above not in checked and above not in path:
-            path[above] = None
+        while above is not None and above in parents and above not in checked and above not in path:
+            path[above] = len(path)
             above = parents[above]
-        if above in path:
-            circle = list(path)[list(path).index(above) :]
-            found.add(next(one for one in parents if one in circle))
+        if above is not None and above in path:
+            found.add(min(list(path)[path[above] :], key=places.__getitem__))
         checked.update(path)
     return found
 

@@ -1,4 +1,4 @@
-"""What MLflow's functions have written to a trace of ours: tags, metadata, state, previews, assessments."""
+"""Updates of a trace of ours by MLflow's functions: tags, metadata, state, previews, assessments."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def is_suppressed(around: otel.Context | None = None) -> bool:
 
 
 class RecordingCheck:
-    """Whether something would have been recorded inside a block in which nothing is."""
+    """Result of a block in which nothing is recorded: whether something would have been."""
 
     def __init__(self) -> None:
         self.would_record = False

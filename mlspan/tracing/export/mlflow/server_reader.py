@@ -1,4 +1,4 @@
-"""What MLflow's tracking server tells, without importing MLflow: experiments, runs, and what is stored of a trace."""
+"""Reader of MLflow's tracking server, without importing MLflow: of experiments, runs and stored traces."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _reads_answer(read: _Read) -> _Read:
 
 
 class ServerReader:
-    """What a tracking server tells. See :class:`HttpClient` for the variables that it obeys."""
+    """Reader of a tracking server. See :class:`HttpClient` for the variables that it obeys."""
 
     def __init__(self, uri: str, *, with_credentials: bool = True) -> None:
         self._client = HttpClient(uri, with_credentials=with_credentials)
