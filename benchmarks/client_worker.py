@@ -18,19 +18,20 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 from client_calls import OPENERS, Call
 from clients import list_peers
-from harness import Counting, ForkedVariant, provider, turns_of_processor
+from harness import Counting, Switched, provider, turns_of_processor
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
 from step_counter import Steps, count_functions, count_here, subtract_steps
 
 SIZES = {"few": 2, "many": 102}  # chunks of a stream: what each adds is the difference
-CALLS_IN_A_TURN = 20
+CALLS_IN_A_TURN, WARM_CALLS = 20, 100
+MAKE_SPANS = {"anthropic": 1, "mcp": 2}  # themselves, where there is a TracerProvider
 WARM_UP, STEPPED = 20, 5  # calls before bytecodes are counted, and calls whose bytecodes are
 COUNTED = {"chat": 20, "few": 4, "many": 4}  # so many calls are counted
 
@@ -95,30 +96,49 @@ def make_floor(call: Call, tracer: Tracer, file: str) -> Call:
 
 
 def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
-    """Take the processor's time of calls, each in a fork: bare ones and the floor in those made before we patch."""
-    made, counting = provider()
-    bare = open_calls(client)
-    hand = make_floor(bare["chat"], made.get_tracer("by-hand"), file)
-    for call in (*bare.values(), hand):
-        call()  # what a first call imports is there in each fork
-    gc.collect()
-    gc.freeze()  # else a collection walks all that is there, and more of it here than in a fork
-    # The bare call twice: what the two differ by is nobody's cost, but the memory that each fork happens to have.
-    forks = {name: ForkedVariant(call) for name, call in {**bare, "hand": hand, "again": bare["chat"]}.items()}
-    list_peers(client)[peer].turn_on(made)
-    traced = open_calls(client)
-    expect_spans(counting, traced["chat"])
-    gc.collect()
-    gc.freeze()
-    ours = {name: ForkedVariant(call) for name, call in traced.items()}  # woken by a pipe, as the others are
-    chat = {"bare": forks["chat"], "floor": forks["hand"], "added": ours["chat"], "again": forks["again"]}
-    figures = turns_of_processor(chat, int(rounds), CALLS_IN_A_TURN)
-    if "few" in traced:
+    """Take the processor's time of calls in this process: bare ones, the floor's and the peer's take turns.
+
+    The application has a TracerProvider in all of them, as it needs one for its own span: Anthropic's client then makes
+    one, too. Tracing is turned off for the bare call and the floor, and on for the others.
+    """
+    tracer, (made, counting) = list_peers(client)[peer], provider()
+    tracer.turn_on(made)
+    calls = open_calls(client)
+    expect_spans(counting, calls["chat"])
+    if tracer.switch is None:
+        raise SystemExit("nothing turns it off again")
+    on, off = partial(tracer.switch, True), partial(tracer.switch, False)
+    hand = make_floor(calls["chat"], made.get_tracer("by-hand"), file)
+    off()
+    ended = counting.ended
+    calls["chat"]()
+    if counting.ended > ended + MAKE_SPANS.get(client, 0):
+        raise SystemExit("it makes spans although it is turned off")
+    chat = {
+        "bare": Switched(off, calls["chat"]),
+        "floor": Switched(off, hand),
+        "added": Switched(on, calls["chat"]),
+        "again": Switched(off, calls["chat"]),  # what it differs by is nobody's cost
+    }
+    figures = turns_of_processor(chat, int(rounds), CALLS_IN_A_TURN, WARM_CALLS)
+    if "few" in calls:
         few, many = (
-            turns_of_processor({"bare": forks[name], "added": ours[name]}, int(rounds), CALLS_IN_A_TURN // 4)["added"]
+            turns_of_processor(
+                {"bare": Switched(off, calls[name]), "added": Switched(on, calls[name])},
+                int(rounds),
+                CALLS_IN_A_TURN // 2,
+                WARM_CALLS // 10,
+            )["added"]
             for name in SIZES
         )
         figures["chunk"] = many.over(few, SIZES["many"] - SIZES["few"])
+        if peer == "mlspan":
+            from decoded_chunks import list_chunks, time_decoded  # which needs mlspan; a peer has none
+
+            off()
+            decoded = list_chunks(calls["many"])
+            on()
+            figures["decoded"] = time_decoded(calls["many"], decoded, int(rounds))
     print("\n" + json.dumps(figures), flush=True)
 
 

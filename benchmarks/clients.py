@@ -2,10 +2,14 @@
 
     python benchmarks/clients.py [CLIENT ...] [--rounds 100] [--peers mlspan,mlflow] [--steps]
 
-Microseconds are the processor's time; ours, the floor and the bare call take turns, each in a fork. A busy machine
-changes even their ratios. Forks differ by themselves: the last column is what the bare call adds to itself, and a
-difference that is not well above it says nothing. ``--steps`` counts bytecodes in the place of microseconds: seconds a
-client, whatever else the machine does.
+Microseconds are the processor's time. The bare call, the floor and the traced one take turns in one process, in which
+tracing is turned on and off: processes of the same code differ by more than what is to be measured. A busy machine
+changes even the ratios. The last column is what the bare call adds to itself, and a difference that is not well above
+it says nothing. ``--steps`` counts bytecodes in the place of microseconds: seconds a client, whatever else the machine
+does.
+
+A chunk is measured twice: as what a stream of a hundred more chunks takes more, so that the client decodes between two
+of ours, and with chunks that are at hand, as ``run.py`` does.
 
 The floor is a span written by hand around the same call, with the name, the kind and the attributes that ours has
 recorded; ``json.dumps`` writes its content from objects that are at hand. Each row is a process of its own, and each
@@ -21,7 +25,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import OURSELVES, Peer, instrumentors, trace_with_hook, trace_with_mlflow, trace_with_mlspan
+from peers import (
+    OURSELVES,
+    Peer,
+    instrumentors,
+    switch_flavor,
+    switch_hook,
+    switch_instrumentor,
+    trace_with_hook,
+    trace_with_mlflow,
+    trace_with_mlspan,
+)
 from run import HERE, Failed, Figures, python, ratio, row, run_worker, table, us
 
 WORKER = str(HERE / "client_worker.py")
@@ -75,17 +89,27 @@ def list_peers(name: str) -> dict[str, Peer]:
     client = CLIENTS[name]
     beside = ("opentelemetry-sdk", *client.packages)
     found = {
-        "mlspan": Peer("mlspan", OURSELVES, trace_with_hook(name), beside=beside),
-        ALL_OF_US: Peer("mlspan, all integrations", OURSELVES, trace_with_mlspan, beside=beside),
+        "mlspan": Peer("mlspan", OURSELVES, trace_with_hook(name), beside=beside, switch=switch_hook(name)),
+        ALL_OF_US: Peer(
+            "mlspan, all integrations", OURSELVES, trace_with_mlspan, beside=beside, switch=switch_hook("")
+        ),
     }
     prefixes = {"OpenInference": "openinference", "OpenLLMetry": "opentelemetry"}
     for shown, path in {"OpenInference": client.openinference, "OpenLLMetry": client.openllmetry}.items():
         package = f"{prefixes[shown]}-instrumentation-{path.partition(':')[0].replace('_', '-')}" if path else ""
-        turn_on = instrumentors(f"{prefixes[shown]}.instrumentation.{path}")
-        found[shown.lower()] = Peer(shown, (package,) if path else (), turn_on, beside=beside)
+        whole = f"{prefixes[shown]}.instrumentation.{path}"
+        found[shown.lower()] = Peer(
+            shown, (package,) if path else (), instrumentors(whole), beside=beside, switch=switch_instrumentor(whole)
+        )
     flavors = [client.mlflow] if client.mlflow else []
-    packages = ("mlflow",) if flavors else ()
-    return found | {"mlflow": Peer("MLflow autolog", packages, trace_with_mlflow(*flavors), beside=beside)}
+    found["mlflow"] = Peer(
+        "MLflow autolog",
+        ("mlflow",) if flavors else (),
+        trace_with_mlflow(*flavors),
+        beside=beside,
+        switch=switch_flavor(client.mlflow or ""),
+    )
+    return found
 
 
 def find_python(name: str, key: str) -> str:
@@ -116,13 +140,14 @@ def show(name: str, wanted: Iterable[str], rounds: int, folder: Path) -> None:
         try:
             found = measure(name, key, record(name, folder, key), rounds)
         except Failed as why:
-            row(name, peers[key].name, why, *[""] * (5 if rounds else 4))
+            row(name, peers[key].name, why, *[""] * (6 if rounds else 4))
             continue
         write = us if rounds else write_steps
         cells = [write(found[part]) for part in ("bare", "floor", "added")]
         chunk = write(found["chunk"]) if "chunk" in found else "no stream"
-        again = [write(found["again"])] if rounds else []
-        row(name, peers[key].name, *cells, ratio(found["added"], found["floor"]), chunk, *again)
+        decoded = write(found["decoded"]) if "decoded" in found else ""
+        timed = [decoded, write(found["again"])] if rounds else []
+        row(name, peers[key].name, *cells, ratio(found["added"], found["floor"]), chunk, *timed)
 
 
 def write_steps(pair: tuple[float, float]) -> str:
@@ -137,8 +162,8 @@ def main() -> None:
     said.add_argument("--steps", action="store_true", help="bytecodes in the place of microseconds")
     options = said.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles all that it imports
-    again = [] if options.steps else ["the bare call in another fork adds"]
-    table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk", *again)
+    timed = [] if options.steps else ["of chunks that are decoded", "the bare call adds to itself"]
+    table("client", "", "bare call", "span by hand adds", "adds", "of the floor", "adds for each chunk", *timed)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.clients:
             show(name, options.peers.split(","), 0 if options.steps else options.rounds, Path(folder))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import functools
+import gc
 import multiprocessing
 import random
 import statistics
@@ -34,18 +34,36 @@ def turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 
     In an order that changes, as whoever comes after a heavy one finds the processor's caches without its own.
     """
-    return {name: _summarize(each) for name, each in _take_turns(variants, rounds, timed).items()}
+    return {name: summarize(each) for name, each in _take_turns(variants, rounds, timed).items()}
 
 
-def turns_of_processor(variants: Mapping[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, Time]:
+class Switched(NamedTuple):
+    """A variant that takes its turns in this process, and what makes it what it is: tracing on, or off."""
+
+    switch: Callable[[], None]
+    run: Callable[[], object]
+
+
+def turns_of_processor(variants: Mapping[str, Switched], rounds: int, calls: int, warm_up: int) -> dict[str, Time]:
     """The processor's time of one call of each variant but the first: what it adds to the first in the same round.
 
-    A turn is the quickest of so many *calls*. A difference within a round leaves out what slows the machine for longer.
+    A turn is the quickest of so many *calls*, after others to warm up: where a class is patched, the interpreter
+    specializes all code that uses it anew. A difference within a round leaves out what slows the machine for longer.
     """
-    found = _take_turns(variants, rounds, functools.partial(processor_timed, calls=calls))
-    (first, base), *others = found.items()
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    order, dice = list(variants.items()), random.Random(0)
+    for turn in range(-1, rounds):
+        dice.shuffle(order)
+        for name, variant in order:
+            variant.switch()
+            gc.collect()
+            gc.freeze()  # else a collection walks all that is there
+            taken = processor_timed(variant.run, calls, warm_up)
+            if turn >= 0:
+                times[name].append(taken)
+    (first, base), *others = times.items()
     differences = {name: [one - other for one, other in zip(each, base, strict=True)] for name, each in others}
-    return {first: _summarize(base), **{name: _summarize(each) for name, each in differences.items()}}
+    return {first: summarize(base), **{name: summarize(each) for name, each in differences.items()}}
 
 
 def _take_turns(
@@ -62,7 +80,7 @@ def _take_turns(
     return times
 
 
-def _summarize(times: list[float]) -> Time:
+def summarize(times: list[float]) -> Time:
     return Time(statistics.median(times), statistics.quantiles(times, n=10)[0])
 
 
@@ -72,14 +90,14 @@ def timed(run: Callable[[], object]) -> float:
     return (perf_counter() - started) * 1e6
 
 
-def processor_timed(run: Callable[[], object], calls: int) -> float:
-    """Return the processor's time of the quickest of *calls*, in microseconds, of all threads, after two to warm up."""
+def processor_timed(run: Callable[[], object], calls: int, warm_up: int) -> float:
+    """Return the processor's time of the quickest of *calls*, in microseconds, of all threads."""
     taken = []
-    for _ in range(calls + 2):
+    for _ in range(calls + warm_up):
         started = process_time()
         run()
         taken.append(process_time() - started)
-    return min(taken[2:]) * 1e6
+    return min(taken[warm_up:]) * 1e6
 
 
 class ForkedVariant:

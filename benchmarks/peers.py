@@ -38,6 +38,33 @@ def trace_with_hook(name: str) -> Callable[[Any], None]:
     return turn_on
 
 
+Switch = Callable[[bool], None]  # turns on what is off, and off what is on, any number of times
+
+
+def switch_hook(name: str) -> Switch:
+    """One integration of ours, or all by ""."""
+
+    def switch(on: bool) -> None:
+        from mlspan import integrations
+
+        (getattr(integrations, name) if name else integrations).autolog(disable=not on)
+
+    return switch
+
+
+def switch_instrumentor(path: str) -> Switch:
+    def switch(on: bool) -> None:
+        module, _, name = path.partition(":")
+        instrumentor = getattr(importlib.import_module(module), name)()  # the only one of its class
+        instrumentor.instrument() if on else instrumentor.uninstrument()
+
+    return switch
+
+
+def switch_flavor(flavor: str) -> Switch:
+    return lambda on: importlib.import_module(f"mlflow.{flavor}").autolog(disable=not on)
+
+
 def instrumentors(*paths: str) -> Callable[[Any], None]:
     """``module:Class`` of OpenTelemetry instrumentors, which find the global provider themselves."""
 
@@ -147,6 +174,7 @@ class Peer:
     turn_on: Callable[[Any], None]
     cases: tuple[str, ...] = CALLS
     beside: tuple[str, ...] = CLIENTS
+    switch: Switch | None = None  # None: what is on stays on
 
 
 PEERS = {

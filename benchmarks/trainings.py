@@ -1,11 +1,14 @@
 """What a training in a loop costs with mlspan, beside MLflow's autologging alone.
 
-    python benchmarks/trainings.py [--fits 1000]
+    python benchmarks/trainings.py [--fits 1000] [--anew 6]
 
 Needs MLflow and scikit-learn. Each of the rows has a process of its own, with a store in SQLite and no model logged, as
 a loop of so many trainings would have it. They take turns in blocks of 25 fits. What counts is the processor's time of
 a block, all threads included; the ratio is the median of those of the blocks that ran one after the other. Memory is
 what the process holds after so many fits more than after the first hundred.
+
+Two processes of the same kind differ by up to a tenth. So all of them are started anew, six times by default, and a
+column has the ratio of each time.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from servers.process import BoundedPopen
@@ -82,8 +87,34 @@ def read_memory() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def compare(fits: int) -> None:
-    """Print a row for each kind."""
+def compare(fits: int, anew: int) -> None:
+    """Print a row for each kind, of so many *fits*, in processes that are started *anew* so many times."""
+    times = [take_turns(fits // anew) for _ in range(anew)]
+    print("| | ms of the processor for a fit | of MLflow's (half of the blocks) | in each set of processes | MB more |")
+    print("| --- | --- | --- | --- | --- |")
+    for kind in KINDS:
+        each = [taken for time_ in times for taken in time_[kind].taken]
+        ratios = [list_ratios(time_, kind) for time_ in times]
+        every = sorted(chain(*ratios))
+        middle = f"{statistics.median(every):.3f} ({every[len(every) // 4]:.2f} to {every[-len(every) // 4]:.2f})"
+        medians = ", ".join(f"{statistics.median(one):.2f}" for one in ratios)
+        more = statistics.median(time_[kind].megabytes for time_ in times)
+        print(f"| {kind} | {statistics.median(each):.1f} | {middle} | {medians} | {more:.1f} |")
+
+
+class Taken(NamedTuple):
+    """What the fits of a process have taken: milliseconds of each block, and megabytes more at their end."""
+
+    taken: list[float]
+    megabytes: float
+
+
+def list_ratios(times: dict[str, Taken], kind: str) -> list[float]:
+    return [mine / their for mine, their in zip(times[kind].taken, times[KINDS[0]].taken, strict=True)]
+
+
+def take_turns(fits: int) -> dict[str, Taken]:
+    """Let a process of each kind fit so often, in turns of blocks."""
     with ExitStack() as closing:
         processes = {}
         for kind in KINDS:
@@ -96,19 +127,16 @@ def compare(fits: int) -> None:
             for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
                 milliseconds, last[kind] = processes[kind].fit(BLOCK)
                 taken[kind].append(milliseconds)
-    print("| | ms of the processor for a fit | of MLflow's (half of the blocks) | MB more |\n| --- | --- | --- | --- |")
-    for kind, each in taken.items():
-        ratios = sorted(mine / their for mine, their in zip(each, taken[KINDS[0]], strict=True))
-        middle = f"{statistics.median(ratios):.2f} ({ratios[len(ratios) // 4]:.2f} to {ratios[-len(ratios) // 4]:.2f})"
-        print(f"| {kind} | {statistics.median(each):.1f} | {middle} | {last[kind] - first[kind]:.1f} |")
+    return {kind: Taken(taken[kind], last[kind] - first[kind]) for kind in KINDS}
 
 
 if __name__ == "__main__":
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     said.add_argument("--fits", type=int, default=1000)
+    said.add_argument("--anew", type=int, default=6, help="how often the processes are started")
     said.add_argument("--serve", choices=KINDS, help=argparse.SUPPRESS)
     options = said.parse_args()
     if options.serve:
         serve(options.serve)
     else:
-        compare(options.fits)
+        compare(options.fits, options.anew)

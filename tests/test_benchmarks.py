@@ -80,7 +80,7 @@ print(client_worker.json.dumps(keeping.told))
     assert [_parse_contents(span) for span in by_hand] == [_parse_contents(span) for span in spans]
     command = [*worker, "time", client, told, "mlspan", "5"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
-    chunk = {"chunk"} if client != "mcp" else set()
+    chunk = {"chunk", "decoded"} if client != "mcp" else set()
     assert json.loads(done.stdout.splitlines()[-1]).keys() == {"bare", "floor", "added", "again"} | chunk
 
 
