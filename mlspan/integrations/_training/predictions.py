@@ -14,6 +14,7 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Undo, trace_function
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.fields import span_attribute
+from ...tracing.operations.noop import NOOP_OPERATION
 from ...tracing.operations.records import NamedRecord
 from .current import current_training
 from .lineage import ModelLineage, find_lineage
@@ -75,8 +76,18 @@ def trace_predictions(hook: Hook, library: str, method: PatchPoint) -> Undo:
         library: mlspan's name for the library.
         method: a class and the name of its prediction method.
     """
-    open_ = hook.make_starter(_make_begin(library))
-    return wrap_patch_point(*method, lambda fn, on: trace_function(fn, open_, on))
+    start_operation = hook.make_starter(_make_begin(library))
+
+    def wrap_prediction(fn: Any, on: list[bool]) -> object:
+        start_outside = start_operation.bind_function(fn)
+
+        def start(args: object, kwargs: object) -> Any:
+            # MLflow predicts several times after each training: whether that would be sampled is not worth deciding.
+            return NOOP_OPERATION if current_training() is not None else start_outside(args, kwargs)
+
+        return trace_function(fn, start, on)
+
+    return wrap_patch_point(*method, wrap_prediction)
 
 
 def _make_begin(library: str) -> Begin:

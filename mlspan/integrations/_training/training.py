@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from numbers import Real
 from time import time_ns
@@ -34,13 +34,15 @@ PRIVATE_FIELDS: Final[dict[str, str]] = {
 }
 
 
-def bind_arguments(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+def bind_arguments(
+    read_signature: Callable[[], inspect.Signature], args: tuple[Any, ...], kwargs: Mapping[str, object]
+) -> dict[str, object]:
     """Return the arguments by parameter name.
 
     If they do not fit the signature, return *kwargs* only: the library itself will raise the error.
     """
     try:
-        return dict(inspect.signature(fn).bind_partial(*args, **kwargs).arguments)
+        return dict(read_signature().bind_partial(*args, **kwargs).arguments)
     except (TypeError, ValueError):
         return dict(kwargs)
 

@@ -6,6 +6,7 @@ The run is ours only if MLflow starts none for the library.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,13 +104,14 @@ def wrap_run_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
 
 def wrap_inner_layer(hook: MlflowAutologHook, fn: Any, on: list[bool]) -> object:
     """Return *fn*, the library's own, in a layer that starts the span."""
+    read_signature = functools.cache(lambda: inspect.signature(fn))
 
     @functools.wraps(fn)
     def call_training(*args: Any, **kwargs: Any) -> object:
         fitting = current_training()
         if not on or fitting is None or fitting.hook is not hook or fitting.has_started:
             return fn(*args, **kwargs)
-        bound = bind_arguments(fn, args, kwargs)
+        bound = bind_arguments(read_signature, args, kwargs)
         with fitting.open_span(bound, fn.__name__):
             result = fn(*args, **kwargs)
         fitting.log_result(bound, result)
