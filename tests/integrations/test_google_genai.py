@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 from collections.abc import Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ClassVar
@@ -332,6 +333,29 @@ def test_the_counts_of_text_chunks(how: str, client: Any, scripted: Any, spans: 
     counts = {name: attributes[f"gen_ai.usage.{name}_tokens"] for name in ("input", "output")}
     assert counts == {"input": 15, "output": 9 if how == "reason" else 4}
     assert attributes["mlspan.usage.tool_use_prompt_tokens"] == 3
+
+
+COUNTS = {"promptTokenCount": "input", "candidatesTokenCount": "output", "cachedContentTokenCount": "cache_read.input"}
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_counts_of_text_chunks(seed: int, client: Any, scripted: Any, spans: Spans) -> None:
+    """Each chunk tells any of the counts, or none, some of them as zero or null, or one that nobody knows."""
+    dice = random.Random(seed)
+    names = [*COUNTS, "noSuchTokenCount"]
+    usages: list[Any] = [
+        {name: dice.choice([None, 0, dice.randrange(1, 99)]) for name in dice.sample(names, dice.randrange(5))} or None
+        for _ in range(6)
+    ]
+    scripted.stream(*(answer({"text": "x"}, reason=None, usage=usage) for usage in usages))
+    for _ in client.models.generate_content_stream(model="m", contents="a greeting"):
+        pass
+    told = {name: [usage[name] for usage in usages if usage and usage.get(name)] for name in COUNTS}
+    zeros = {name for usage in usages for name, count in (usage or {}).items() if count == 0}
+    attributes = spans.one().attributes or {}
+    for name, ending in COUNTS.items():
+        expected = {told[name][-1]} if told[name] else {0, None} if name in zeros else {None}
+        assert attributes.get(f"gen_ai.usage.{ending}_tokens") in expected
 
 
 def test_functions_in_a_stream(client: Any, scripted: Any, spans: Spans) -> None:

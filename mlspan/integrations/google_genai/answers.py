@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from ..._shape import (
@@ -96,18 +97,23 @@ def _keep_usage(chat: Chat, usage: Any) -> None:
 
     One that tells all that those before it have told takes their place; zeros tell nothing.
     """
-    before = chat.unread  # with the names of what it tells, as asking a model anew takes longer
+    before = chat.unread  # with the names of what it tells, and what reads those, as asking a model anew takes longer
     try:
         told = usage.__pydantic_fields_set__
-        if all(map(usage.__dict__.get, told)) and (before is None or told >= before[1]):
-            chat.unread = usage, told
-            if before is None:
-                chat.read_rest = _read_kept_usage
+        if before is None:
+            read_told = itemgetter(*told)
+            chat.read_rest = _read_kept_usage
+        elif told == before[1]:  # as nearly all chunks of a stream
+            read_told = before[2]
+        else:
+            read_told = itemgetter(*told) if told >= before[1] else None
+        if read_told is not None and all(read_told(usage.__dict__)):
+            chat.unread = usage, told, read_told
             return
-    except (AttributeError, TypeError):  # of another shape
+    except (AttributeError, KeyError, TypeError):  # of another shape, or one that tells a single count
         pass
     kept = {} if before is None else _list_told(before[0])
-    chat.unread, chat.read_rest = ({**kept, **_list_told(usage)}, None), _read_kept_usage
+    chat.unread, chat.read_rest = ({**kept, **_list_told(usage)}, None, None), _read_kept_usage
 
 
 def _read_kept_usage(chat: Chat, kept: tuple[object, object]) -> None:
