@@ -100,15 +100,13 @@ def _keep_usage(chat: Chat, usage: Any) -> None:
     before = chat.unread  # with the names of what it tells, and what reads those, as asking a model anew takes longer
     try:
         told = usage.__pydantic_fields_set__
-        if before is None:
-            read_told = itemgetter(*told)
-            chat.read_rest = _read_kept_usage
-        elif told == before[1]:  # as nearly all chunks of a stream
+        read_told: Any = None
+        if before is not None and told == before[1]:  # as in nearly all chunks of a stream
             read_told = before[2]
-        else:
-            read_told = itemgetter(*told) if told >= before[1] else None
+        elif before is None or told >= before[1]:
+            read_told = itemgetter(*told)
         if read_told is not None and all(read_told(usage.__dict__)):
-            chat.unread = usage, told, read_told
+            chat.unread, chat.read_rest = (usage, told, read_told), _read_kept_usage
             return
     except (AttributeError, KeyError, TypeError):  # of another shape, or one that tells a single count
         pass
