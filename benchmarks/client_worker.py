@@ -24,7 +24,7 @@ from typing import Any
 
 from client_calls import OPENERS, Call
 from clients import list_peers
-from harness import Counting, Switched, provider, turns_of_processor
+from harness import Counting, Switched, Time, provider, turns_of_processor
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, Tracer
 from step_counter import Steps, count_functions, count_here, subtract_steps
@@ -110,10 +110,11 @@ def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
     on, off = partial(tracer.switch, True), partial(tracer.switch, False)
     hand = make_floor(calls["chat"], made.get_tracer("by-hand"), file)
     off()
-    ended = counting.ended
-    calls["chat"]()
-    if counting.ended > ended + MAKE_SPANS.get(client, 0):
+    if count_spans(counting, calls["chat"]) > MAKE_SPANS.get(client, 0):
         raise SystemExit("it makes spans although it is turned off")
+    on()
+    if not count_spans(counting, calls["chat"]):
+        raise SystemExit("it makes no spans after it was turned off and on, so it cannot take turns")
     chat = {
         "bare": Switched(off, calls["chat"]),
         "floor": Switched(off, hand),
@@ -122,32 +123,41 @@ def time_calls(client: str, file: str, peer: str, rounds: str) -> None:
     }
     figures = turns_of_processor(chat, int(rounds), CALLS_IN_A_TURN, WARM_CALLS)
     if "few" in calls:
-        few, many = (
-            turns_of_processor(
-                {"bare": Switched(off, calls[name]), "added": Switched(on, calls[name])},
-                int(rounds),
-                CALLS_IN_A_TURN // 2,
-                WARM_CALLS // 10,
-            )["added"]
-            for name in SIZES
-        )
-        figures["chunk"] = many.over(few, SIZES["many"] - SIZES["few"])
-        if peer == "mlspan":
-            from decoded_chunks import list_chunks, time_decoded  # which needs mlspan; a peer has none
+        figures |= time_chunks(calls, on, off, int(rounds))
+    if "few" in calls and peer == "mlspan":
+        from decoded_chunks import list_chunks, time_decoded  # which needs mlspan; a peer has none
 
-            off()
-            decoded = list_chunks(calls["many"])
-            on()
-            figures["decoded"] = time_decoded(calls["many"], decoded, int(rounds))
+        off()
+        decoded = list_chunks(calls["many"])
+        on()
+        figures["decoded"] = time_decoded(calls["many"], decoded, int(rounds))
     print("\n" + json.dumps(figures), flush=True)
+
+
+def time_chunks(calls: dict[str, Call], on: Call, off: Call, rounds: int) -> dict[str, Time]:
+    """Return what each chunk adds: the difference between a stream of many and one of few."""
+    few, many = (
+        turns_of_processor(
+            {"bare": Switched(off, calls[name]), "added": Switched(on, calls[name])},
+            rounds,
+            CALLS_IN_A_TURN // 2,
+            WARM_CALLS // 10,
+        )["added"]
+        for name in SIZES
+    )
+    return {"chunk": many.over(few, SIZES["many"] - SIZES["few"])}
+
+
+def count_spans(counting: Counting, call: Call) -> int:
+    before = counting.ended
+    call()
+    return counting.ended - before
 
 
 def expect_spans(counting: Counting, call: Call) -> None:
     """None would be no measurement."""
     call()
-    before = counting.ended
-    call()
-    assert counting.ended > before, "not a single span"
+    assert count_spans(counting, call), "not a single span"
 
 
 def count_calls(client: str, file: str, peer: str, marks: str) -> None:

@@ -9,12 +9,17 @@ what the process holds after so many fits more than after the first hundred.
 
 Two processes of the same kind differ by up to a tenth. So all of them are started anew, six times by default, and a
 column has the ratio of each time.
+
+``--instructions`` counts those of the processor instead, by valgrind, which takes twelve minutes: what 60 fits more add
+to a process. There a fit takes fifty times as long, and so do the moments in which spans gather: else each trace would
+be stored by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -30,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from servers.process import BoundedPopen
 
 BLOCK, WARM_UP = 25, 100  # fits
+SLOWDOWN = "MLSPAN_BENCHMARK_SLOWDOWN"  # how many times as long all takes
 KINDS = ("MLflow alone", "with mlspan", "with mlspan, spans not stored")
 
 
@@ -73,6 +79,11 @@ def serve(kind: str) -> None:
         mlflow.sklearn.autolog(log_models=False)
     rows = np.random.default_rng(0).random((50, 4))
     targets = rows.sum(axis=1)
+    if kind != KINDS[0] and SLOWDOWN in os.environ:
+        from mlspan.tracing.export import span_queue
+
+        slowdown = float(os.environ[SLOWDOWN])
+        span_queue._GATHER_TURNS = tuple(seconds * slowdown for seconds in span_queue._GATHER_TURNS)
     for line in sys.stdin:
         started = time.process_time()
         for _ in range(int(line)):
@@ -130,13 +141,47 @@ def take_turns(fits: int) -> dict[str, Taken]:
     return {kind: Taken(taken[kind], last[kind] - first[kind]) for kind in KINDS}
 
 
+def compare_instructions() -> None:
+    """Print the instructions of a fit of each kind, in millions, and their ratio."""
+    alone = 0.0
+    print("| | millions of instructions for a fit | of MLflow's |\n| --- | --- | --- |")
+    for kind in KINDS:
+        few, many = (count_instructions(kind, fits) for fits in (5, 65))
+        each = (many - few) / 60
+        alone = alone or each
+        print(f"| {kind} | {each / 1e6:.1f} | {each / alone:.3f} |", flush=True)
+
+
+def count_instructions(kind: str, fits: int) -> int:
+    """Return what a process of a *kind* with so many *fits* executes outside of the kernel, in all threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, __file__]
+        env = {**os.environ, "XDG_STATE_HOME": folder, "PYTHONHASHSEED": "0", SLOWDOWN: "50"}
+        if kind == KINDS[2]:
+            env["MLSPAN_TRACKING_URI"] = "none"
+        done = subprocess.run(
+            [*command, "--serve", kind],
+            cwd=folder,
+            env=env,
+            input=f"{fits}\n",
+            text=True,
+            capture_output=True,
+            timeout=1800,
+            check=True,
+        )
+    return int(re.findall(r"Collected : (\d+)", done.stderr)[-1])
+
+
 if __name__ == "__main__":
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     said.add_argument("--fits", type=int, default=1000)
     said.add_argument("--anew", type=int, default=6, help="how often the processes are started")
+    said.add_argument("--instructions", action="store_true", help="count instructions in the place of milliseconds")
     said.add_argument("--serve", choices=KINDS, help=argparse.SUPPRESS)
     options = said.parse_args()
     if options.serve:
         serve(options.serve)
+    elif options.instructions:
+        compare_instructions()
     else:
         compare(options.fits, options.anew)
