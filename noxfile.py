@@ -107,7 +107,7 @@ def azure_ai_inference(session: nox.Session) -> None:
 
 BEDROCK_TESTS = [
     f"tests/integrations/test_bedrock{name}.py"
-    for name in ("", "_agents", "_async_contracts", "_beside", "_contracts", "_models")
+    for name in ("", "_agents", "_async_contracts", "_beside", "_contracts", "_failing_streams", "_models")
 ]
 BEDROCK = {  # botocore 1.34.116 is the first to know Converse; aiobotocore pins the botocore that it is written for
     "lowest": ["aioboto3==13.1.0"],
