@@ -252,7 +252,7 @@ async def test_turned_off_and_on_under_way(spans: Spans) -> None:
 
     async def wait(*_: Any) -> Any:
         is_asked.set()
-        await go.wait()
+        await asyncio.wait_for(go.wait(), 20)
         content = types.TextContent(type="text", text="Paris")
         return types.CreateMessageResult(role="assistant", content=content, model="m")
 
@@ -264,7 +264,7 @@ async def test_turned_off_and_on_under_way(spans: Spans) -> None:
                 go.clear()
                 is_asked.clear()
                 task = asyncio.create_task(session.call_tool("ask", {}))
-                await is_asked.wait()
+                await asyncio.wait_for(is_asked.wait(), 20)
                 integrations.mcp.autolog(disable=not after, log_traces=after)
                 go.set()
                 assert "Paris" in (await task).content[0].text
