@@ -107,7 +107,7 @@ def azure_ai_inference(session: nox.Session) -> None:
 
 BEDROCK_TESTS = [
     f"tests/integrations/test_bedrock{name}.py"
-    for name in ("", "_agents", "_async_contracts", "_beside", "_contracts", "_models")
+    for name in ("", "_agents", "_async_contracts", "_beside", "_contracts", "_failing_streams", "_models")
 ]
 BEDROCK = {  # botocore 1.34.116 is the first to know Converse; aiobotocore pins the botocore that it is written for
     "lowest": ["aioboto3==13.1.0"],
@@ -380,9 +380,8 @@ MCP = {"lowest": ["mcp==1.10.0", "pydantic<2.12"], "1": ["mcp<2"], "newest": ["m
 def mcp(session: nox.Session, versions: list[str]) -> None:
     """MCP's SDK at its lowest, at the last of 1 and at its newest, with a server in another process."""
     session.install("--quiet", "--upgrade", *TESTING, *versions)
-    session.run(
-        "pytest", "-q", "tests/integrations/test_mcp.py", "tests/integrations/test_mcp_hostile.py", *session.posargs
-    )
+    tests = [f"tests/integrations/test_mcp{name}.py" for name in ("", "_connections", "_hostile", "_untouched")]
+    session.run("pytest", "-q", *tests, *session.posargs)
 
 
 # Beside LangChain 1.0 the newest checkpoints do not import; numpy is for its fake embeddings.

@@ -1,4 +1,4 @@
-"""An MCP server in a process of its own, whose spans go to a file: ``python mcp_server.py FILE [PORT]``."""
+"""An MCP server in a process of its own, whose spans go to a file: ``python mcp_server.py FILE [PORT [TRANSPORT]]``."""
 
 import asyncio
 import json
@@ -96,12 +96,13 @@ def main() -> None:
         provider.add_span_processor(SimpleSpanProcessor(FileExporter(path)))
         integrations.mcp.autolog(log_traces=True)
     server = make_server(port)
+    transport: Any = sys.argv[3] if len(sys.argv) > 3 else "streamable-http"
     if not port:
         server.run("stdio")
     elif type(server).__name__ == "FastMCP":
-        server.run("streamable-http")
+        server.run(transport)
     else:
-        server.run("streamable-http", host="127.0.0.1", port=port)
+        server.run(transport, host="127.0.0.1", port=port)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import random
 from collections.abc import Iterator
 from types import AsyncGeneratorType, GeneratorType
@@ -19,6 +20,7 @@ from mlspan import integrations
 from mlspan.testing import Spans, content, contracts
 from mlspan.testing.contracts.async_streams import close_early, close_in_another_task, wait_for_new_tasks
 
+HAS_RESPONSE_ID = "response_id" in types.GenerateContentResponse.model_fields and genai.__version__ > "1.3"
 USAGE: Any = {"promptTokenCount": 12, "candidatesTokenCount": 5, "totalTokenCount": 17}
 
 
@@ -203,7 +205,7 @@ def test_a_call_in_the_conventions_names(client: Any, scripted: Any, spans: Span
     span = spans.one()
     port = int(scripted.base_url.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
     attributes = {name: value for name, value in (span.attributes or {}).items() if "messages" not in name}
-    if "response_id" in types.GenerateContentResponse.model_fields and genai.__version__ > "1.3":
+    if HAS_RESPONSE_ID:
         assert attributes.pop("gen_ai.response.id") == "r-1"
     assert attributes == {
         "gen_ai.operation.name": "generate_content",
@@ -356,6 +358,61 @@ def test_random_counts_of_text_chunks(seed: int, client: Any, scripted: Any, spa
     for name, ending in COUNTS.items():
         expected = {told[name][-1]} if told[name] else {0, None} if name in zeros else {None}
         assert attributes.get(f"gen_ai.usage.{ending}_tokens") in expected
+
+
+class LeaveError(Exception):
+    """What a reader of a stream raises."""
+
+
+def leave_stream(stream: Any, how: str, count: int) -> None:
+    """Read *count* chunks and leave: by a ``break``, by closing, with an exception, or by letting the stream go."""
+    if how == "exception":
+        with pytest.raises(LeaveError):
+            for place, _ in enumerate(stream, 1):
+                if place == count:
+                    raise LeaveError
+    elif how == "break":
+        for place, _ in enumerate(stream, 1):
+            if place == count:
+                break
+    else:
+        for _ in range(count):
+            next(stream)
+    if how == "close":
+        stream.close()
+
+
+@pytest.mark.parametrize("how", ["break", "close", "exception", "dropped"])
+@pytest.mark.parametrize("teller", [0, 1, 2])
+def test_a_stream_that_is_left_names_its_answer(
+    how: str, teller: int, client: Any, scripted: Any, spans: Spans
+) -> None:
+    """Whichever chunk that was read tells the id and the model, also where the next ones do not tell them again."""
+    chunks = growing_chunks()
+    for place, chunk in enumerate(chunks):
+        if place != teller:
+            del chunk["modelVersion"], chunk["responseId"]
+    scripted.stream(*chunks)
+    leave_stream(client.models.generate_content_stream(model="m", contents="a greeting"), how, 3)
+    gc.collect()
+    attributes = spans.one().attributes or {}
+    assert attributes["gen_ai.response.model"] == "m-1"
+    if HAS_RESPONSE_ID:
+        assert attributes["gen_ai.response.id"] == "r-1"
+
+
+@pytest.mark.parametrize("field", ["modelVersion", "responseId"])
+def test_a_stream_that_tells_one_name_late(field: str, client: Any, scripted: Any, spans: Spans) -> None:
+    """The name that is known from the first chunk on does not hide the other."""
+    chunks = growing_chunks()
+    for chunk in (chunks[0], *chunks[2:]):
+        del chunk[field]
+    scripted.stream(*chunks)
+    leave_stream(client.models.generate_content_stream(model="m", contents="a greeting"), "close", 3)
+    attributes = spans.one().attributes or {}
+    assert attributes["gen_ai.response.model"] == "m-1"
+    if HAS_RESPONSE_ID:
+        assert attributes["gen_ai.response.id"] == "r-1"
 
 
 def test_functions_in_a_stream(client: Any, scripted: Any, spans: Spans) -> None:

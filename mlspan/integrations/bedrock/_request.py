@@ -11,7 +11,7 @@ from ...hooks.requests import read_host_and_port
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.records import Inference, Record
 
-_INTERVENED: Final = frozenset({"INTERVENED", "GUARDRAIL_INTERVENED"})
+INTERVENED: Final = frozenset({"INTERVENED", "GUARDRAILINTERVENED"})
 
 
 class BedrockRequest(NamedTuple):
@@ -77,7 +77,7 @@ def read_service_error(record: Record, error: Exception) -> None:
 
 def note_guardrail(record: Inference, action: object) -> None:
     """Note whether a guardrail has replaced the answer."""
-    if action in _INTERVENED:
+    if action in INTERVENED:
         record.draft.get_choice().finish_reason = "content_filter"
 
 

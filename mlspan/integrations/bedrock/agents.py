@@ -10,7 +10,7 @@ from ...hooks.requests import FieldMapping, set_parameters
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.message_drafts import UNTOLD_REASON, OutputDraft, TextPieces
 from ...tracing.operations.records import Chat, Observe, ProviderRequest, Record, RemoteAgent, Retrieval, sees_errors
-from ._request import BedrockRequest, note_guardrail, read_metadata, read_service_error
+from ._request import INTERVENED, BedrockRequest, note_guardrail, read_metadata, read_service_error
 from .contents import make_plain, read_blocks
 
 _PARAMETERS: FieldMapping = {
@@ -46,18 +46,43 @@ def observe_agent(agent: RemoteAgent, got: object) -> None:
     elif not isinstance(got, dict):
         return
     elif isinstance(data := get_field(got.get("chunk"), "bytes"), bytes):
-        if not isinstance(agent.output, dict):
-            agent.output = agent.output if type(agent.output) is TextPieces else TextPieces()
-            agent.output.append(data.decode("utf-8", "replace"))
+        _add_agent_text(agent, data.decode("utf-8", "replace"))
     elif (asked := got.get("returnControl")) is not None:
-        agent.output = {"returnControl": make_plain(asked)}
+        _add_agent_field(agent, "returnControl", make_plain(asked))
+    elif files := get_nested(got, "files.files", list):
+        _add_agent_field(agent, "files", make_plain(files))
     elif (trace := got.get("trace")) is not None:
         _read_agent_trace(agent, get_field(trace, "trace"))
     read_metadata(agent, got.get("ResponseMetadata") if isinstance(got, dict) else None)
 
 
+def _add_agent_text(agent: RemoteAgent, piece: str) -> None:
+    """Add a piece to the agent's answer: the output itself, or its ``text`` where the agent gives more than that."""
+    output: Any = agent.output
+    if isinstance(output, dict):
+        output["text"] = output.get("text", "") + piece
+    else:
+        agent.output = output if type(output) is TextPieces else TextPieces()
+        agent.output.append(piece)
+
+
+def _add_agent_field(agent: RemoteAgent, name: str, value: Any) -> None:
+    """Add to what the agent gives besides text; files may come in several events."""
+    output: Any = agent.output
+    if not isinstance(output, dict):
+        agent.output = output = {"text": "".join(output)} if type(output) is TextPieces else {}
+    before = output.get(name)
+    output[name] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+
+
 def _read_agent_trace(agent: RemoteAgent, trace: object) -> None:
-    """Add up the tokens of the agent's calls to models, which a request with ``enableTrace`` gets told one by one."""
+    """Add up the tokens of the agent's calls to models, which a request with ``enableTrace`` gets told one by one.
+
+    A guardrail is told of each text that it sees: what it has stopped counts more than what it has let pass.
+    """
+    action = get_nested(trace, "guardrailTrace.action", str)
+    if action is not None and agent.extra.get(sc.GUARDRAIL_ACTION) not in INTERVENED:
+        agent.extra[sc.GUARDRAIL_ACTION] = action
     for step in trace.values() if isinstance(trace, dict) else ():
         if model := get_nested(step, "modelInvocationInput.foundationModel", str):
             same = agent.extra.setdefault(sc.REQUEST_MODEL, model) == model

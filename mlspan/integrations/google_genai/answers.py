@@ -41,7 +41,8 @@ def observe_chunk(chat: Chat, got: Any) -> None:
     """Read a chunk of an answer. One that holds text, counts and nothing else, as nearly all do, is read here.
 
     Each model is asked once for all that it has, as the ``__getattr__`` of pydantic makes every attribute slow to read.
-    The id of the answer and its model are read of the first chunk, which opens the text, and of the last one.
+    The id of the answer and its model are read of the first chunk, which opens the text, and of the last one; of those
+    between only until both are known, as a reader may leave before the last one.
     """
     try:
         answer = got.__dict__
@@ -60,15 +61,17 @@ def observe_chunk(chat: Chat, got: Any) -> None:
         is_text_alone, usage = False, None
     if not is_text_alone:
         observe_answer(chat, got)
-    elif usage is not None:
+        return
+    if chat.response_id is None or chat.response_model is None:
+        _read_names(chat, answer)
+    if usage is not None:
         _keep_usage(chat, usage)
 
 
 def observe_answer(chat: Chat, got: object) -> None:
     """Read a ``GenerateContentResponse``: a whole answer, or a chunk of one, whose token counts are those so far."""
     answer = get_fields(got)
-    chat.response_id = get_text(answer, "response_id") or chat.response_id
-    chat.response_model = get_text(answer, "model_version") or chat.response_model
+    _read_names(chat, answer)
     candidates = list_items(answer.get("candidates"))
     for position, raw_candidate in enumerate(candidates):
         candidate = get_fields(raw_candidate)
@@ -90,6 +93,12 @@ def observe_answer(chat: Chat, got: object) -> None:
         _read_usage(chat, usage)
     else:  # behind chunks whose counts are yet to be read
         _keep_usage(chat, usage)
+
+
+def _read_names(chat: Chat, answer: Mapping[str, Any]) -> None:
+    """Read the id of an answer, and the model that gives it; what a chunk does not tell stays."""
+    chat.response_id = get_text(answer, "response_id") or chat.response_id
+    chat.response_model = get_text(answer, "model_version") or chat.response_model
 
 
 def _keep_usage(chat: Chat, usage: Any) -> None:

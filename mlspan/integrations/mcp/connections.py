@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from types import SimpleNamespace
 from typing import Any, Final
 
 from ..._bounded import BoundedDict
@@ -18,10 +19,11 @@ from ...tracing.operations import semconv as sc
 from ...tracing.operations.generators import GeneratorSteps, wrap_async_generator
 
 _PIPE: Final = "pipe"
-_PIPE_LOSS: Final = "that the transport is a pipe, in the client's spans"
+_STREAMS_LOSS: Final = "the transport in the spans of its clients"
+_FindTransport = Callable[[tuple[Any, ...], dict[str, Any]], object]
 _OWNERS: Final = ("mcp.shared.session:BaseSession.__init__", "mcp.shared.jsonrpc_dispatcher:JSONRPCDispatcher.__init__")
 # What has been opened and has no session yet, by the id of the stream that a session writes to, with that stream, as
-# not all versions' streams can be referenced weakly: _PIPE, or a reference to the transport of HTTP.
+# not all versions' streams can be referenced weakly: _PIPE, or what returns the transport of HTTP.
 _unclaimed: Final[BoundedDict[int, tuple[Any, Any]]] = BoundedDict(1000)
 # By session or dispatcher.
 _transports: Final[weakref.WeakKeyDictionary[Any, Any]] = weakref.WeakKeyDictionary()
@@ -43,6 +45,12 @@ def describe_connection(owner: object) -> dict[str, object]:
             known |= _describe_url(url)
             known[sc.MCP_SESSION_ID] = get_nested(opened, "session_id", str)
     return {name: value for name, value in known.items() if value is not None}
+
+
+def describe_back_channel(*owners: object) -> dict[str, object]:
+    """Return what is known of a connection over which a server asks its client; the server is the one that calls."""
+    known = {name: value for owner in owners for name, value in describe_connection(owner).items()}
+    return {name: value for name, value in known.items() if name not in {sc.SERVER_ADDRESS, sc.SERVER_PORT}}
 
 
 def note_version(owner: object, version: object) -> None:
@@ -87,7 +95,10 @@ def list_patches() -> Iterator[Patch]:
     loss = "transport, server and session in the spans of clients"
     writer = functools.partial(observe_method, callback=_note_http)
     yield Patch("mcp.client.streamable_http:StreamableHTTPTransport.post_writer", writer, loss)
-    yield Patch("mcp.client.stdio:stdio_client", _observe_pipes, _PIPE_LOSS)
+    pipes = functools.partial(_observe_streams, find_transport=lambda *_: _PIPE)
+    yield Patch("mcp.client.stdio:stdio_client", pipes, _STREAMS_LOSS)
+    events = functools.partial(_observe_streams, find_transport=_find_event_source)
+    yield Patch("mcp.client.sse:sse_client", events, _STREAMS_LOSS, is_optional=True)
     for target in _OWNERS:
         yield Patch(target, functools.partial(observe_method, callback=_note_owner), loss, is_optional=True)
 
@@ -106,8 +117,14 @@ def _note_owner(args: tuple[object, ...], kwargs: Mapping[str, object], _: objec
         _note(_transports, args[0], transport)
 
 
-def _observe_pipes(target: str) -> Undo:
-    """Note the streams that ``stdio_client`` yields, also where a program has imported it by its name before.
+def _find_event_source(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+    """Return the transport of ``sse_client(url, ...)``."""
+    opened = SimpleNamespace(url=kwargs.get("url", args[0] if args else None))
+    return lambda: opened
+
+
+def _observe_streams(target: str, find_transport: _FindTransport) -> Undo:
+    """Note the streams that a transport's function yields, also where a program has imported it by its name before.
 
     The function is contextlib's, which keeps the generator function in its closure: that one is replaced. A function
     that is made in another way is left alone, and one line says what is lost.
@@ -117,14 +134,14 @@ def _observe_pipes(target: str) -> Undo:
         own = getattr(function, "__wrapped__", None)
         for cell in getattr(function, "__closure__", None) or ():
             if inspect.isasyncgenfunction(own) and cell.cell_contents is own:
-                return _replace_contents(cell, own)
+                return _replace_contents(cell, own, find_transport)
         function = own
-    warn_once("mlspan: %s is not made by contextlib, so %s is not told", target, _PIPE_LOSS)
+    warn_once("mlspan: %s is not made by contextlib, so %s is not told", target, _STREAMS_LOSS)
     return lambda: None
 
 
-def _replace_contents(cell: Any, own: Any) -> Undo:
-    observed = functools.wraps(own)(wrap_async_generator(own, lambda *_: None, lambda steps, _: _PipeSteps(steps)))
+def _replace_contents(cell: Any, own: Any, find_transport: _FindTransport) -> Undo:
+    observed = functools.wraps(own)(wrap_async_generator(own, find_transport, _StreamSteps))
     cell.cell_contents = observed
 
     def undo() -> None:
@@ -134,13 +151,17 @@ def _replace_contents(cell: Any, own: Any) -> Undo:
     return undo
 
 
-class _PipeSteps(GeneratorSteps):
-    """The steps of ``stdio_client``'s generator, which yields the two streams of a session."""
+class _StreamSteps(GeneratorSteps):
+    """The steps of a transport's generator, which yields the two streams of a session."""
+
+    def __init__(self, own: Any, transport: object) -> None:
+        super().__init__(own)
+        self._transport = transport
 
     def _enter_step(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def _note_yielded(self, streams: Any) -> object:
         with suppress(TypeError, IndexError):
-            _unclaimed[id(streams[1])] = streams[1], _PIPE
+            _unclaimed[id(streams[1])] = streams[1], self._transport
         return streams

@@ -17,10 +17,21 @@ from ...hooks.hook import Hook
 from ...hooks.patching import Patch, replace_function, replace_method
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.call_context import use_context
-from .connections import describe_http_request
-from .requests import Request, TracedRequest, hold_back_own_span, read_guard, trace_request
+from .connections import describe_back_channel, describe_http_request
+from .requests import (
+    Request,
+    TracedRequest,
+    current_request,
+    hold_back_notification,
+    hold_back_own_span,
+    read_guard,
+    trace_request,
+)
 
 _context_guard: Final = guard("reading the context of a request of MCP")
+PRIVATE_FIELDS: Final[dict[str, str]] = {
+    "_dispatcher": "the transport in a client's span of what its server asks, in version 2",
+}
 _being_handled: Final = "_mlspan_handled"  # our mark on a responder of version 1: what records its answer
 
 
@@ -32,6 +43,7 @@ def list_patches(hook: Hook) -> Iterator[Patch]:
         for target, trace in (
             ("mcp.server._otel:OpenTelemetryMiddleware.__call__", trace_middleware),
             ("mcp.client.session:ClientSession._on_request", _trace_client),
+            ("mcp.client.session:ClientSession.dispatch_input_request", _trace_input),
             ("mcp.server.lowlevel.server:Server._handle_request", _trace_responder),
             ("mcp.client.session:ClientSession._received_request", _trace_responder),
         )
@@ -73,8 +85,11 @@ def trace_middleware(hook: Hook, fn: Any, enabled: list[bool]) -> object:
 
     @functools.wraps(fn)
     async def handle_traced(self: Any, ctx: Any, call_next: Any) -> object:
-        if not enabled or ctx.request_id is None:
+        if not enabled:
             return await fn(self, ctx, call_next)
+        if ctx.request_id is None:
+            with hold_back_notification(hook, ctx.method, _use_sender(ctx.meta)):
+                return await fn(self, ctx, call_next)
         request = Request(ctx.method, ctx.params, SpanKind.SERVER)
         with read_guard:
             request.note_id(ctx.request_id)
@@ -93,10 +108,46 @@ def _trace_client(hook: Hook, fn: Any, enabled: list[bool]) -> object:
             return await fn(self, dctx, method, params)
         request = Request(method, params, SpanKind.SERVER)
         request.note_id(getattr(dctx, "request_id", None))
+        with _context_guard:
+            request.note(_describe_session(self))
         meta = request.params.get("_meta")
         return await _record_handling(hook, request, meta, lambda: fn(self, dctx, method, params))
 
     return handle_traced
+
+
+def _trace_input(hook: Hook, fn: Any, enabled: list[bool]) -> object:
+    """Wrap ``dispatch_input_request(self, ctx, request)``, by which a client of version 2 calls what answers *request*.
+
+    A server asks by a request of its own, which is recorded as that, or, from the protocol of 2026 on, in the result of
+    a call, which the client then sends again with the answers.
+    """
+
+    @functools.wraps(fn)
+    async def answer_traced(self: Any, ctx: Any, request: Any) -> object:
+        asked = _read_input(self, request) if enabled else None
+        around = current_request.get()
+        if asked is None or (around is not None and around.kind is asked.kind and around.method == asked.method):
+            return await fn(self, ctx, request)
+        return await _record_handling(hook, asked, None, lambda: fn(self, ctx, request))
+
+    return answer_traced
+
+
+def _read_input(session: Any, request: Any) -> Request | None:
+    """Return what *request* asks the client of *session*; None if it cannot be read."""
+    with read_guard:
+        said = request.model_dump(by_alias=True, mode="json", exclude_none=True)
+        asked = Request(said.get("method"), said.get("params"), SpanKind.SERVER)
+        asked.note(_describe_session(session))
+        return asked
+    return None
+
+
+def _describe_session(session: Any) -> dict[str, object]:
+    """Return what is known of the connection of a client's *session* of version 2."""
+    known = describe_back_channel(session, get_field(session, "_dispatcher"))
+    return {**known, sc.MCP_PROTOCOL_VERSION: get_nested(session, "protocol_version", str)}
 
 
 def _trace_responder(hook: Hook, fn: Any, enabled: list[bool]) -> object:
@@ -111,6 +162,8 @@ def _trace_responder(hook: Hook, fn: Any, enabled: list[bool]) -> object:
         version = get_nested(session, "client_params.protocolVersion", str)
         if version is not None:
             request.attributes.setdefault(sc.MCP_PROTOCOL_VERSION, version)
+        with _context_guard:
+            request.note(describe_back_channel(self))
         meta = get_field(responder, "request_meta")
         with _use_sender(getattr(meta, "model_extra", None)), trace_request(hook, request) as traced:
             setattr(responder, _being_handled, traced)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, ClassVar, Final
@@ -250,6 +250,23 @@ def _start_request(hook: Hook, request: Request) -> tuple[Any, bool]:
         operation = hook.start_operation(functools.partial(_begin, request), (), {})
         return operation, operation is not NOOP_OPERATION
     return NOOP_OPERATION, False
+
+
+@contextmanager
+def hold_back_notification(hook: Hook, method: object, sender: AbstractContextManager[None]) -> Iterator[None]:
+    """Have the SDK open no span for a notification around the block, if that would be a trace of nothing else.
+
+    *sender* makes the span current that the notification names, if it names one: the SDK's span is part of its trace.
+    """
+    alone = None
+    with _start_guard, sender:
+        if hook.should_record() and not trace.get_current_span().get_span_context().is_valid:
+            alone = Request(method, None, SpanKind.SERVER)
+    token = current_request.set(alone)
+    try:
+        yield
+    finally:
+        reset_variable(token, alone, None)
 
 
 def hold_back_own_span(own: Any) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from opentelemetry import propagate, trace
@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
 from ..._guard import guard
-from ..._shape import get_nested
+from ..._shape import get_field, get_nested
 from ...hooks.hook import Hook
 from ...hooks.patching import Patch, replace_function, replace_method
 from ...tracing.operations import semconv as sc
@@ -65,7 +65,8 @@ def _trace_session(hook: Hook, fn: Any, enabled: list[bool]) -> object:
         if not enabled:
             return await fn(self, request, *args, **kwargs)
         said = _dump_request(request)
-        sent = Request(said.get("method"), said.get("params"), SpanKind.CLIENT)
+        asked = said or _name_request(request)
+        sent = Request(asked.get("method"), asked.get("params"), SpanKind.CLIENT)
         with read_guard:
             sent.note_id(getattr(self, "_request_id", None))
         with trace_request(hook, sent) as traced, _describing(sent, self):
@@ -92,9 +93,17 @@ def _describing(request: Request, owner: object) -> Iterator[None]:
 
 
 def _dump_request(request: Any) -> dict[str, object]:
-    """Return *request* as the JSON that version 1 sends; {} if it cannot be read."""
-    with read_guard:
+    """Return *request* as the JSON that version 1 sends; {} for what it cannot send, of which it tells the caller."""
+    with suppress(Exception):
         return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True))
+    return {}
+
+
+def _name_request(request: object) -> dict[str, object]:
+    """Return the method of a request that cannot be sent, and what it is about."""
+    with read_guard:
+        asked = get_field(request, "root") or request
+        return {"method": get_nested(asked, "method", str), "params": {"name": get_nested(asked, "params.name", str)}}
     return {}
 
 
