@@ -94,7 +94,7 @@ def _describing(request: Request, owner: object) -> Iterator[None]:
 def _dump_request(request: Any) -> dict[str, object]:
     """Return *request* as the JSON that version 1 sends; {} if it cannot be read."""
     with read_guard:
-        return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True))
+        return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True, warnings=False))
     return {}
 
 
