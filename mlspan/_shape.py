@@ -6,6 +6,7 @@ is read as None.
 
 from __future__ import annotations
 
+from collections import UserList, deque
 from collections.abc import Iterable, Mapping
 from itertools import compress, repeat
 from math import isfinite
@@ -141,12 +142,16 @@ def is_a(value: object, want: type | tuple[type, ...]) -> bool:
 
 
 def list_items(value: object) -> list[Any]:
-    """Return the items of a list or a tuple, as clients take both in a request; anything else has none."""
-    return list(value) if isinstance(value, (list, tuple)) else []
+    """Return the items of a list, a tuple or the like, as clients take any in a request; anything else has none."""
+    return list(value) if isinstance(value, _LISTS) else []
+
+
+# What can be read twice, and runs no code of others when it is read.
+_LISTS: Final[tuple[type[Iterable[Any]], ...]] = (list, tuple, deque, UserList, type({}.values()))
 
 
 def list_texts(value: object) -> list[str]:
-    """Return the texts among the items of a list or a tuple; anything else has none."""
+    """Return the texts among the items of a list or the like; anything else has none."""
     return [text for text in list_items(value) if isinstance(text, str)]
 
 

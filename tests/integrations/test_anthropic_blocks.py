@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserList, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,3 +143,27 @@ def test_a_generator_that_fails(client: Any, scripted: Any, spans: Spans) -> Non
         client.messages.create(**{**ASKED, "messages": generate()})
     assert scripted.requests == []
     assert all(span.status.status_code.name == "ERROR" for span in spans.all)
+
+
+@pytest.mark.parametrize("make", [tuple, deque, UserList, iter, lambda found: dict(enumerate(found)).values()])
+def test_messages_of_any_iterable(client: Any, scripted: Any, spans: Spans, make: Any) -> None:
+    """Whatever the client takes is recorded: messages, and the blocks of one, which may be read only once."""
+    scripted.reply(ANSWER)
+    blocks: Any = make([{"type": "text", "text": "b"}, {"type": "text", "text": "c"}])
+    asked = [{"role": "user", "content": "a"}, {"role": "user", "content": blocks}]
+    client.messages.create(**{**ASKED, "messages": make(asked)})
+    (_, body), *_ = scripted.requests
+    assert [one["text"] for one in body["messages"][1]["content"]] == ["b", "c"]
+    assert asked[1]["content"] is blocks
+    said = content(spans.one(), "gen_ai.input.messages")
+    assert [part["content"] for message in said for part in message["parts"]] == ["a", "b", "c"]
+    assert [message["role"] for message in said] == ["user", "user"]
+
+
+def test_blocks_of_a_generator_in_a_list(client: Any, scripted: Any, spans: Spans) -> None:
+    """A list of messages keeps its other messages as they are."""
+    scripted.reply(ANSWER)
+    blocks: Any = ({"type": "text", "text": one} for one in ("b", "c"))
+    client.messages.create(**{**ASKED, "messages": [*ASKED["messages"], {"role": "user", "content": blocks}]})
+    said = content(spans.one(), "gen_ai.input.messages")
+    assert [part["content"] for message in said for part in message["parts"]] == ["a greeting", "b", "c"]

@@ -87,5 +87,5 @@ def _render_message(message: object) -> object:
     if isinstance(content, str):
         return content
     if hasattr(content, "model_dump"):
-        return content.model_dump(mode="json")
+        return content.model_dump(mode="json", warnings=False)
     return message.to_text() if hasattr(message, "to_text") else str(message)

@@ -176,7 +176,7 @@ def _read_responder(responder: Any) -> Request | None:
     """Return the request that *responder* is to answer; None if it cannot be read."""
     with read_guard:
         asked = getattr(responder.request, "root", responder.request)
-        said = asked.model_dump(by_alias=True, mode="json", exclude_none=True)
+        said = asked.model_dump(by_alias=True, mode="json", exclude_none=True, warnings=False)
         http = get_field(responder.message_metadata, "request_context")
         read = Request(said.get("method"), said.get("params"), SpanKind.SERVER)
         read.note_id(responder.request_id)

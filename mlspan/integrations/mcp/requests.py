@@ -193,7 +193,7 @@ def dump_result(value: object) -> dict[str, object] | None:
     value = get_field(value, "root") or value  # the first version wraps each result
     dump = getattr(value, "model_dump", None)
     if dump is not None:
-        value = dump(by_alias=True, mode="json", exclude_none=True)
+        value = dump(by_alias=True, mode="json", exclude_none=True, warnings=False)
     return value if isinstance(value, dict) else None
 
 

@@ -95,7 +95,7 @@ def _describing(request: Request, owner: object) -> Iterator[None]:
 def _dump_request(request: Any) -> dict[str, object]:
     """Return *request* as the JSON that version 1 sends; {} for what it cannot send, of which it tells the caller."""
     with suppress(Exception):
-        return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True))
+        return dict(request.model_dump(by_alias=True, mode="json", exclude_none=True, warnings=False))
     return {}
 
 

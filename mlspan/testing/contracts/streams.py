@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import tee
 from typing import Any, ClassVar
 
 import pytest
@@ -152,6 +153,16 @@ class StreamContract(AnyStreamContract):
             return [(type(chunk), self.read_chunk(chunk)) for chunk in self.open_stream()]
 
         assert self.run_bare(read) == read()
+
+    def test_a_stream_that_is_read_twice_by_tee(self) -> None:
+        """``itertools.tee`` reads the stream once for both of its iterators, and the span has all of it."""
+
+        def read() -> list[list[object]]:
+            return [[self.read_chunk(chunk) for chunk in one] for one in tee(self.open_stream())]
+
+        bare = self.run_bare(read)
+        assert read() == bare
+        self.check_span()
 
     def test_the_class_is_the_clients(self) -> None:
         """``isinstance``, ``__class__`` and the attributes of the stream are those of an untraced one."""

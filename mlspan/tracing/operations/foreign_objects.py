@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, time
 from enum import Enum
@@ -20,6 +21,7 @@ from typing import Any, Final
 _ARRAY: Final = 1000  # numbers: the largest array that is written number by number
 _CODE: Final = (FunctionType, WrapperDescriptorType, MethodDescriptorType)  # methods of Python, slots and methods of C
 _BUILTIN: Final = (list, tuple, set, frozenset, deque)
+_DUMPS: Final[tuple[dict[str, Any], ...]] = ({"mode": "json", "warnings": False}, {"warnings": False})
 _LONGEST_INTEGER: Final = 4000  # bits: beyond that, Python may refuse to write one in decimal
 
 
@@ -117,11 +119,14 @@ def _read_field(value: object, name: str) -> object:
 
 
 def _dump_model(value: Any) -> object:
-    """Return pydantic's dump: it knows which fields are to stay out of one."""
-    try:
-        return value.model_dump(mode="json")
-    except (Exception, SystemExit):  # noqa: BLE001  # a field that no JSON can say
-        return value.model_dump()
+    """Return pydantic's dump: it knows which fields are to stay out of one.
+
+    Of a field that holds another type than it declares, as a server may answer, pydantic would warn the program.
+    """
+    for asked in _DUMPS:
+        with suppress(Exception, SystemExit):  # a field that no JSON can say; a dump that takes no such argument
+            return value.model_dump(**asked)
+    return value.model_dump()
 
 
 def _describe_array(value: Any, cls: type) -> object:

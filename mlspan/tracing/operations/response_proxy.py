@@ -40,6 +40,20 @@ def finish_in_finalizer(observer: StreamObserver, *, stream_end: StreamEnd | Non
     copy_context().run(observer.finish, stream_end=stream_end, collecting=True)
 
 
+class _OwnCopy:
+    """The ``__copy__`` of a proxy: that of the client's object, which may have none.
+
+    ``copy.copy`` asks the class for it. ``itertools.tee`` asks the object, and takes a copy in the place of what it
+    reads, so an iterator that cannot be copied must not have one.
+    """
+
+    def __get__(self, proxy: ResponseProxy | None, _: type | None = None) -> object:
+        return self if proxy is None else proxy._mlspan_own.__copy__
+
+    def __call__(self, proxy: ResponseProxy) -> object:
+        return copy.copy(proxy._mlspan_own)
+
+
 class ResponseProxy:
     """A proxy that passes everything on to the client's own object, so that the caller sees no difference."""
 
@@ -77,12 +91,7 @@ class ResponseProxy:
         return self._mlspan_own.__class__  # type: ignore[no-any-return]  # which may be a proxy as well
 
     # Copying is left to the client's stream: the copy belongs to the caller and is not traced.
-
-    def __copy__(self) -> object:
-        return copy.copy(self._mlspan_own)
-
-    def __deepcopy__(self, known: dict[int, object]) -> object:
-        return copy.deepcopy(self._mlspan_own, known)
+    __copy__ = _OwnCopy()
 
     def __reduce_ex__(self, protocol: object) -> Any:
         return self._mlspan_own.__reduce_ex__(protocol)
