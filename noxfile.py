@@ -644,7 +644,7 @@ def frameworks(session: nox.Session, name: str) -> None:
     session.install("--quiet", *TESTING, "mlflow>=3.17,<4", *FRAMEWORKS[name])
     session.run("pytest", "-q", "tests/test_live_frameworks.py", "-k", name, *session.posargs)
     run_own_tests(session, name)
-    if name in {"livekit", "pipecat"}:
+    if name in {"agent_framework", "livekit", "pipecat", "semantic_kernel"}:
         session.run("pytest", "-q", "tests/test_examples.py", "-k", name, *session.posargs)
     page = {"google_adk": "google_adk", "pydantic_ai": "pydantic_ai", "strands": "self_tracing"}.get(name)
     if page is not None:

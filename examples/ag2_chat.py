@@ -1,7 +1,7 @@
 """Two agents of AG2's classic API: one asks for a tool, the other runs it. Their chat is one trace.
 
-Needs ``pip install "ag2[openai]<1"`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the trace
-with ``mlflow ui``.
+Needs ``pip install '.[mlflow,ag2]' 'ag2[openai]<1'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for
+another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Claude calls a tool and streams its answer, as one trace: run it, then look at it in ``mlflow ui``."""
+"""Claude calls a tool and streams its answer, as one trace.
+
+Needs ``pip install '.[mlflow,anthropic]'`` in a checkout of mlspan, and ANTHROPIC_API_KEY. Then ``mlspan show``
+prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +32,14 @@ def get_weather(city: str) -> str:
 def assistant(question: str) -> str:
     with anthropic.Anthropic() as client:
         messages: Any = [{"role": "user", "content": question}]
-        asked = client.messages.create(model="claude-sonnet-4-5", max_tokens=200, messages=messages, tools=TOOLS)
+        asked = client.messages.create(model="claude-sonnet-4-6", max_tokens=200, messages=messages, tools=TOOLS)
         calls = [block for block in asked.content if block.type == "tool_use"]
         if calls:
             found = [
                 {"type": "tool_result", "tool_use_id": call.id, "content": get_weather(**call.input)} for call in calls
             ]
             messages += [{"role": "assistant", "content": asked.content}, {"role": "user", "content": found}]
-        with client.messages.stream(model="claude-sonnet-4-5", max_tokens=200, messages=messages) as stream:
+        with client.messages.stream(model="claude-sonnet-4-6", max_tokens=200, messages=messages) as stream:
             return "".join(stream.text_stream)
 
 

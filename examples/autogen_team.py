@@ -1,7 +1,7 @@
 """Two agents, one of them with a tool, as one trace of an MLflow run.
 
-Needs ``pip install autogen-agentchat autogen-ext[openai]`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible
-server). Look at the trace with ``mlflow ui``.
+Needs ``pip install '.[mlflow,autogen]' 'autogen-ext[openai]'`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A model on Bedrock calls a tool and streams its answer, as one trace: run it, then look at it in ``mlflow ui``."""
+"""A model on Bedrock calls a tool and streams its answer, as one trace.
+
+Needs ``pip install '.[mlflow,bedrock]'`` in a checkout of mlspan, and credentials of AWS, AWS_DEFAULT_REGION and
+access to the model. Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from mlspan import integrations, tracing
 
 integrations.bedrock.autolog(log_traces=True)
 
-MODEL = "anthropic.claude-sonnet-4-5"
+MODEL = "us.anthropic.claude-sonnet-4-6"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SPEC = {"name": "get_weather", "description": "The weather in a city.", "inputSchema": {"json": SCHEMA}}
 

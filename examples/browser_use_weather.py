@@ -1,7 +1,7 @@
 """An agent that uses a browser, as one trace: its steps, the calls to the model and the actions in the browser.
 
-Needs ``pip install browser-use``, a Chromium or Chrome, and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server).
-Look at the trace with ``mlflow ui``.
+Needs ``pip install '.[mlflow,browser-use]'`` in a checkout of mlspan, and a Chromium or Chrome, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

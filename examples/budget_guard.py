@@ -1,4 +1,8 @@
-"""An agent that stops when its budget is spent, and says who has spent what: no server is asked."""
+"""An agent that stops when its budget is spent, and says who has spent what: the sum is made in the process.
+
+Needs ``pip install '.[mlflow,openai]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

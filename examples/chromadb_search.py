@@ -1,4 +1,8 @@
-"""A search in Chroma, below the agent that asks for it, as one trace: run it, then look at it in ``mlflow ui``."""
+"""A search in Chroma, below the agent that asks for it, as one trace.
+
+Needs ``pip install '.[mlflow,chromadb]'`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace, and
+``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

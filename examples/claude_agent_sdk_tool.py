@@ -1,4 +1,7 @@
-"""Claude Code calls a tool of the program's own, as one trace: run it, then look at it in ``mlflow ui``.
+"""Claude Code calls a tool of the program's own, as one trace.
+
+Needs ``pip install '.[mlflow,claude-agent-sdk]'`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the
+trace, and ``mlspan ui`` opens it in MLflow.
 
 A script plays Claude Code here, so that nobody needs an account. Leave out ``transport`` and the real one is started.
 """
@@ -26,7 +29,7 @@ async def look_up(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def say(kind: str, *blocks: dict[str, Any]) -> dict[str, Any]:
     """Return a message of the script."""
-    message = {"id": f"msg_{len(blocks[0])}", "role": kind, "model": "claude-sonnet-4-5", "content": list(blocks)}
+    message = {"id": f"msg_{len(blocks[0])}", "role": kind, "model": "claude-sonnet-4-6", "content": list(blocks)}
     return {"type": kind, "message": message, "session_id": "demo"}
 
 

@@ -1,7 +1,7 @@
 """A deep agent that hands over to an expert, as one trace: its plan, the expert's own work and the report.
 
-Needs ``pip install deepagents langchain-openai`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at
-the trace with ``mlflow ui``.
+Needs ``pip install '.[mlflow,langchain]' deepagents langchain-openai`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A DSPy program and its evaluation, as traces of an MLflow run.
 
-Needs ``pip install dspy litellm`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the traces with
-``mlflow ui``.
+Needs ``pip install '.[mlflow,dspy]' litellm`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for
+another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

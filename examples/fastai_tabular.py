@@ -1,4 +1,8 @@
-"""fastai, which MLflow no longer logs: parameters, the metrics of each epoch, a pyfunc model, and a span."""
+"""fastai, which MLflow no longer logs: parameters, the metrics of each epoch, a pyfunc model, and a span.
+
+Needs ``pip install '.[mlflow]' fastai`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace, and
+``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

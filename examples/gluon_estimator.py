@@ -1,4 +1,8 @@
-"""Gluon, which MLflow no longer logs: parameters, the metrics of each epoch, a pyfunc model, and a span."""
+"""Gluon, which MLflow no longer logs: parameters, the metrics of each epoch, a pyfunc model, and a span.
+
+Needs ``pip install '.[mlflow]' mxnet 'numpy<1.24' 'pandas<2' 'scipy<1.12'`` in a checkout of mlspan; no key. Then
+``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Gemini calls a Python function, as one trace: run it, then look at it in ``mlflow ui``."""
+"""Gemini calls a Python function, as one trace.
+
+Needs ``pip install '.[mlflow,google-genai]'`` in a checkout of mlspan, and GEMINI_API_KEY. Then ``mlspan show``
+prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A pipeline that looks documents up and answers from them, and an agent with a tool: a trace each.
 
-Needs ``pip install haystack-ai`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the traces with
-``mlflow ui``.
+Needs ``pip install '.[mlflow,haystack]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

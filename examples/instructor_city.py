@@ -1,7 +1,7 @@
 """A structured answer, as one trace: the step, and each call to the model that it takes.
 
-Needs ``pip install instructor`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the trace with
-``mlflow ui``.
+Needs ``pip install '.[mlflow,instructor]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Keras: parameters, the metrics of each epoch, the model with its signature, and a span with its epochs."""
+"""Keras: parameters, the metrics of each epoch, the model with its signature, and a span with its epochs.
+
+Needs ``pip install '.[mlflow]' keras tensorflow`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the
+trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An agent that calls a tool; its second question continues the same conversation.
 
-Needs ``pip install langchain langchain-openai`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at
-the traces with ``mlflow ui``.
+Needs ``pip install '.[mlflow,langchain]' langchain langchain-openai`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

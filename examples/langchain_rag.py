@@ -1,7 +1,7 @@
 """A retrieval chain: documents are looked up, put into the prompt, and a model answers.
 
-Needs ``pip install langchain-openai`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the trace
-with ``mlflow ui``.
+Needs ``pip install '.[mlflow,langchain]' langchain-openai`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

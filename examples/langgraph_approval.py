@@ -1,6 +1,8 @@
 """A graph that waits for a person: the run that goes on is linked to the run that waited.
 
-Needs ``pip install langgraph``; no model and no key. Look at the two traces with ``mlflow ui``.
+Needs ``pip install '.[mlflow,langgraph]'`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace,
+and ``mlspan ui`` opens it in MLflow.
+
 Where the program ends before the answer, ``mlspan list --status waiting`` shows what waits.
 """
 

@@ -1,4 +1,8 @@
-"""PyTorch Lightning: the metrics of each epoch, the module with an example and a signature, and a span."""
+"""PyTorch Lightning: the metrics of each epoch, the module with an example and a signature, and a span.
+
+Needs ``pip install '.[mlflow]' lightning`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace,
+and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""LiteLLM's Router falls back to a second model, as one trace: run it, then look at it in ``mlflow ui``."""
+"""LiteLLM's Router falls back to a second model, as one trace.
+
+Needs ``pip install '.[mlflow,litellm]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

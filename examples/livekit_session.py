@@ -1,4 +1,8 @@
-"""A session of LiveKit in text mode, with a tool: its own spans, with the client's below, in one trace."""
+"""A session of LiveKit in text mode, with a tool: its own spans, with the client's below, in one trace.
+
+Needs ``pip install '.[mlflow,livekit,openai]' livekit-plugins-openai`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 import asyncio
 

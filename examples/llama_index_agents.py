@@ -1,7 +1,7 @@
 """Two agents: one plans and hands over, the other calls a tool and answers; and a workflow that asks a person.
 
-Needs ``pip install llama-index-llms-openai`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the
-traces with ``mlflow ui``.
+Needs ``pip install '.[mlflow,llama-index]' llama-index-llms-openai`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

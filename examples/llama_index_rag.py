@@ -1,7 +1,8 @@
 """Questions to a folder of files: they are read, split and embedded, and a model answers from what is found.
 
-Needs ``pip install llama-index-llms-openai llama-index-embeddings-openai`` and OPENAI_API_KEY (OPENAI_BASE_URL for a
-compatible server). Look at the traces with ``mlflow ui``.
+Needs ``pip install '.[mlflow,llama-index]' llama-index-llms-openai llama-index-embeddings-openai`` in a checkout of
+mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan
+ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A client of MCP and the server that it starts, as one trace: run it, then look at it in ``mlflow ui``."""
+"""A client of MCP and the server that it starts, as one trace.
+
+Needs ``pip install '.[mlflow,mcp]'`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace, and
+``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

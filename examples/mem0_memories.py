@@ -1,4 +1,8 @@
-"""Memories of Mem0 over a local Qdrant: what is added and found, with the calls to models and the database below."""
+"""Memories of Mem0 over a local Qdrant: what is added and found, with the calls to models and the database below.
+
+Needs ``pip install '.[mlflow,mem0]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from mem0 import Memory
 from qdrant_client import QdrantClient

@@ -1,7 +1,7 @@
 """An agent of OpenAI's Agents SDK that calls a tool.
 
-Needs ``pip install openai-agents`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the trace with
-``mlflow ui``.
+Needs ``pip install '.[mlflow,openai]' openai-agents`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL
+for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

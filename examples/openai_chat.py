@@ -1,4 +1,8 @@
-"""A chat that calls a tool, as one trace of an MLflow run: run it, then look at it in ``mlflow ui``."""
+"""A chat that calls a tool, as one trace of an MLflow run.
+
+Needs ``pip install '.[mlflow,openai]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A pipeline of Pipecat with text and a function: its own spans, with the client's below, in one trace."""
+"""A pipeline of Pipecat with text and a function: its own spans, with the client's below, in one trace.
+
+Needs ``pip install '.[mlflow,pipecat,openai]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for
+another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 import asyncio
 

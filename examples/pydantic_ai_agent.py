@@ -1,4 +1,8 @@
-"""An agent of Pydantic AI, with a tool: the spans that it makes itself, in one trace with a session."""
+"""An agent of Pydantic AI, with a tool: the spans that it makes itself, in one trace with a session.
+
+Needs ``pip install '.[mlflow,pydantic-ai]' 'pydantic-ai-slim[openai]'`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel

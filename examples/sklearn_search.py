@@ -1,4 +1,8 @@
-"""A search over a pipeline's parameters: one run with a run below it for each candidate, and one span."""
+"""A search over a pipeline's parameters: one run with a run below it for each candidate, and one span.
+
+Needs ``pip install '.[mlflow]' scikit-learn`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace,
+and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An agent that calls a tool, as one trace: its steps, the model and the tool.
 
-Needs ``pip install smolagents[openai]`` and OPENAI_API_KEY (OPENAI_BASE_URL for a compatible server). Look at the trace
-with ``mlflow ui``.
+Needs ``pip install '.[mlflow,smolagents]' 'smolagents[openai]'`` in a checkout of mlspan, and OPENAI_API_KEY
+(OPENAI_BASE_URL for another server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A cross-validation with Spark MLlib: one run with a run below it for each candidate, and one span."""
+"""A cross-validation with Spark MLlib: one run with a run below it for each candidate, and one span.
+
+Needs ``pip install '.[mlflow]' pyspark`` in a checkout of mlspan, and Java. Then ``mlspan show`` prints the trace,
+and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""statsmodels, with what MLflow's own autologging lacks for it: an example, a signature and the data."""
+"""statsmodels, with what MLflow's own autologging lacks for it: an example, a signature and the data.
+
+Needs ``pip install '.[mlflow]' statsmodels`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace,
+and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

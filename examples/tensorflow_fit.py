@@ -1,4 +1,8 @@
-"""TensorFlow's Keras, with an option of TensorFlow's flavor: no checkpoints."""
+"""TensorFlow's Keras, with an option of TensorFlow's flavor: no checkpoints.
+
+Needs ``pip install '.[mlflow]' tensorflow`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the trace,
+and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

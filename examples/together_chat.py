@@ -1,4 +1,8 @@
-"""A model at Together streams its answer, as one trace: run it, then look at it in ``mlflow ui``."""
+"""A model at Together streams its answer, as one trace.
+
+Needs ``pip install '.[mlflow,together]'`` in a checkout of mlspan, and TOGETHER_API_KEY. Then ``mlspan show`` prints
+the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

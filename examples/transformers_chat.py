@@ -1,4 +1,7 @@
-"""A chat with a model in this process, and one whose answer is streamed: run it, then look at it in ``mlflow ui``.
+"""A chat with a model in this process, and one whose answer is streamed.
+
+Needs ``pip install '.[mlflow,transformers]' torch`` in a checkout of mlspan; no key. Then ``mlspan show`` prints the
+trace, and ``mlspan ui`` opens it in MLflow.
 
 ``MODEL`` names another model, or the folder of one.
 """

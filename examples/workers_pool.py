@@ -1,4 +1,8 @@
-"""Questions answered in a pool of processes, as one trace: the calls of the workers are below the caller's span."""
+"""Questions answered in a pool of processes, as one trace: the calls of the workers are below the caller's span.
+
+Needs ``pip install '.[mlflow,openai]'`` in a checkout of mlspan, and OPENAI_API_KEY (OPENAI_BASE_URL for another
+server). Then ``mlspan show`` prints the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""XGBoost's scikit-learn API: a training that stops early, and a prediction that names the model it uses."""
+"""XGBoost's scikit-learn API: a training that stops early, and a prediction that names the model it uses.
+
+Needs ``pip install '.[mlflow]' xgboost scikit-learn`` in a checkout of mlspan; no key. Then ``mlspan show`` prints
+the trace, and ``mlspan ui`` opens it in MLflow.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from servers.scripted import Scripted
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NEEDS = {  # what an example imports that the environment of the tests may lack
+    "agent": "agent_framework.openai",
     "anthropic": "anthropic",
     "bedrock": "boto3",
     "google": "google.genai",
@@ -40,6 +41,7 @@ NEEDS = {  # what an example imports that the environment of the tests may lack
     "livekit": "livekit.agents",
     "mem0": "mem0",
     "pipecat": "pipecat",
+    "semantic": "semantic_kernel",
     "smolagents": "smolagents",
     "together": "together",
     "chromadb": "chromadb",
