@@ -289,6 +289,18 @@ class TestWhatMlflowCannotLog:
             make_pipeline(FunctionTransformer(store), Ridge()).fit(X, Y)
         assert runs()[0].info.status == "FAILED"
 
+    def test_arguments_that_do_not_fit(self, runs: Any, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+        """The library's own error, and a span of the estimator with what does fit: none of ours in the log."""
+        from sklearn.linear_model import Ridge
+
+        integrations.sklearn.autolog(log_models=False)
+        with pytest.raises(TypeError, match="foo"):
+            Ridge(alpha=3.0).fit(X, Y, foo=1)
+        (span,) = spans.all
+        assert (span.name, span.attributes["mlspan.fit.rows"]) == ("fit Ridge", len(X))
+        assert json.loads(span.attributes["mlspan.fit.params"])["alpha"] == 3.0
+        assert [record for record in caplog.records if record.name == "mlspan"] == []
+
     def test_an_interrupt_while_it_logs(self, runs: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ctrl-C during the upload reaches the caller; the training's span is none that failed."""
         from sklearn.linear_model import Ridge

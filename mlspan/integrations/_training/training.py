@@ -39,12 +39,17 @@ def bind_arguments(
 ) -> dict[str, object]:
     """Return the arguments by parameter name.
 
-    If they do not fit the signature, return *kwargs* only: the library itself will raise the error.
+    If they do not fit the signature, return those that do: the library itself will raise the error.
     """
     try:
-        return dict(read_signature().bind_partial(*args, **kwargs).arguments)
+        signature = read_signature()
     except (TypeError, ValueError):
         return dict(kwargs)
+    try:
+        return dict(signature.bind_partial(*args, **kwargs).arguments)
+    except TypeError:
+        named = dict(zip(signature.parameters, args, strict=False))
+        return named | {name: value for name, value in kwargs.items() if name in signature.parameters.keys() - named}
 
 
 class ActiveTraining:
