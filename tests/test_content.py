@@ -176,6 +176,21 @@ def test_core_attributes_survive_any_limit(spans: Spans, aimock: str) -> None:
     assert len(span.attributes or {}) == 6
 
 
+@pytest.mark.parametrize("settings", [{"capture_content": False}, {"capture_content": False, "content_events": True}])
+def test_an_exception_is_content(settings: dict[str, Any], spans: Spans) -> None:
+    """It may quote the request or the answer: without content there are its type and its stack, in no span its text."""
+    tracing.configure(**settings)
+    with pytest.raises(RuntimeError), tracing.span("outer"), tracing.span("inner", kind="tool"):
+        try:
+            raise ValueError(f"inner {SECRET}")
+        except ValueError as error:
+            raise RuntimeError(f"outer {SECRET}") from error
+    assert SECRET not in "".join(span.to_json() for span in spans.all)
+    for span in spans.all:
+        assert (span.attributes or {})["error.type"] == span.status.description == "RuntimeError"
+        assert "test_an_exception_is_content" in (span.events[0].attributes or {})["exception.stacktrace"]
+
+
 def test_a_bad_pattern_is_said_at_once() -> None:
     """A pattern that is no regular expression is refused by configure, in one line."""
     with pytest.raises(ValueError, match="redact takes a function or a list of regular expressions"):

@@ -14,11 +14,11 @@ from typing import Any
 
 import mlflow
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from mlspan import tracing
 from mlspan.cli.otlp_file import read_otlp_messages
@@ -356,6 +356,19 @@ def test_without_content_nothing_said_leaves(name: str) -> None:
     assert len(left) == len(before)
     usage = [[key for key in span.attributes or {} if "usage" in key or "token" in key] for span in before]
     assert [[key for key in span.attributes or {} if "usage" in key or "token" in key] for span in left] == usage
+
+
+def test_without_content_no_exception_is_quoted() -> None:
+    """Another library's span of a model's call keeps the type of its exception; one of any other call is left alone."""
+    said = {"exception.type": "ValueError", "exception.message": "weather Paris", "exception.stacktrace": "Paris"}
+    for attributes, messages in ({"openinference.span.kind": "LLM"}, 0), ({"http.request.method": "GET"}, 1):
+        span = foreign("x", attributes)
+        span._events = (Event("exception", said),)  # read by all
+        span._status = Status(StatusCode.ERROR, "weather Paris")
+        left = SpanRedactor(capture=False)(span)
+        assert left.to_json().count("weather Paris") == 2 * messages
+        assert (left.events[0].attributes or {})["exception.type"] == "ValueError"
+        assert left.status.status_code is StatusCode.ERROR
 
 
 def test_redact_reaches_what_is_translated() -> None:

@@ -14,6 +14,11 @@ __all__ = ["HOOK", "autolog"]
 
 _CROSS_VALIDATIONS: Final = ("cross_val_score", "cross_validate", "cross_val_predict")
 
+# A calibrated classifier fits a LabelEncoder in each prediction. MLflow logs none of these.
+_TRANSFORMERS: Final = tuple(
+    f"sklearn.{name}" for name in ("preprocessing", "impute", "feature_extraction", "feature_selection", "compose")
+)
+
 
 def _list_estimators() -> set[type]:
     from sklearn.pipeline import Pipeline
@@ -99,6 +104,7 @@ HOOK = TrainingHook(
         read_arguments=_read_training,
         read_result=_read_training_result,
         find_prediction_methods=_find_prediction_methods,
+        helper_modules=_TRANSFORMERS,
         is_helper=True,
         check_options=_check_options,
     ),

@@ -381,6 +381,20 @@ class TestSearches:
         assert (span.name, span.attributes["mlspan.fit.epochs"], runs()) == ("cv Booster", 3, [])
         assert read_metrics(span).items() >= {name: pytest.approx(value) for name, value in last.items()}.items()
 
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])
+    def test_a_prediction_that_fits_a_helper(self, runs: Any, spans: Spans, method: str) -> None:
+        """scikit-learn's own: a service with such a model would have traces for each request."""
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import LabelEncoder
+
+        integrations.sklearn.autolog(log_models=False)
+        model = CalibratedClassifierCV(LogisticRegression(), cv=2).fit(X, Y)
+        getattr(model, method)(X, *[Y] * (method == "score"))
+        assert [span.name for span in spans.all if span.parent is None] == ["fit CalibratedClassifierCV"]
+        LabelEncoder().fit(Y)
+        assert spans.named("fit LabelEncoder"), "one of the program's own is recorded"
+
     def test_a_partial_fit(self, runs: Any, spans: Spans) -> None:
         from sklearn.linear_model import SGDClassifier
 
@@ -540,6 +554,25 @@ class FitOnly(BaseEstimator):
 
     def transform(self, data: Any) -> Any:
         return data
+
+
+class TestTurnedOff:
+    def test_in_the_middle_of_a_training(self, runs: Any, spans: Spans) -> None:
+        """MLflow's session of the training is where MLflow looks for it at the end."""
+        import mlflow.sklearn
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV
+
+        def turn_off(estimator: Any, data: Any, targets: Any) -> float:
+            integrations.sklearn.autolog(disable=True)
+            return float(estimator.score(data, targets))
+
+        integrations.sklearn.autolog(log_models=False)
+        GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, scoring=turn_off).fit(X, Y)
+        assert [run.info.status for run in runs() if "mlflow.parentRunId" not in run.data.tags] == ["FINISHED"]
+        assert type(mlflow.sklearn._SklearnTrainingSession._session_stack) is list, "MLflow has its own state again"
+        LogisticRegression().fit(X, Y)
+        assert [span.name for span in spans.all if span.parent is None] == ["fit GridSearchCV"]
 
 
 class TestThreads:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..._private_names import report_missing_name
 from ...hooks.patching import Patch, Undo, apply_patches, resolve_target, set_attribute
-from .current import read_training_state
+from .current import call_after_trainings, read_training_state
 
 # Private names, each with what is lost without it; a warning says so.
 PRIVATE_NAMES: Final[dict[str, str]] = {
@@ -50,11 +50,14 @@ def isolate_autolog_state(user: object) -> None:
 
 
 def release_autolog_state(user: object) -> None:
-    """Give MLflow its own state back once the last user is off."""
+    """Give MLflow its own state back once the last user is off, and no training is under way."""
     _users.discard(id(user))
-    if not _users:
-        while _undos:
-            _undos.popitem()[1]()
+    call_after_trainings(_restore_state)
+
+
+def _restore_state() -> None:
+    while _undos and not _users:
+        _undos.popitem()[1]()
 
 
 def _isolate_class_attribute(attribute: str, default: Any, target: str) -> Undo:

@@ -35,6 +35,7 @@ _trainings_by_thread: weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Ac
     weakref.WeakKeyDictionary()
 )
 _thread_state = threading.local()
+_waiting: Final[list[Callable[[], None]]] = []  # for the end of the last training that is under way
 _marks: Final = itertools.count(1)
 # Trainings that have sent tasks, by their marks: a task may come back to this process, to a thread of a pool.
 _trainings_with_tasks: weakref.WeakValueDictionary[int, ActiveTraining] = weakref.WeakValueDictionary()
@@ -65,6 +66,20 @@ def current_training() -> ActiveTraining | None:
 def has_trainings() -> bool:
     """Return whether a training may be under way in any thread."""
     return bool(_trainings_by_thread)
+
+
+def call_after_trainings(callback: Callable[[], None]) -> None:
+    """Call *callback* when no training is under way: now, or when the last one has ended."""
+    _waiting.append(callback)
+    _call_waiting()
+
+
+def _call_waiting() -> None:
+    if _waiting and not any(
+        fitting is not None and fitting.is_open for fitting in [ref() for ref in list(_trainings_by_thread.values())]
+    ):
+        while _waiting:
+            _waiting.pop()()
 
 
 def note_thread(thread: threading.Thread, fitting: ActiveTraining | None) -> None:
@@ -153,6 +168,7 @@ def enter_training(fitting: ActiveTraining) -> Callable[[], None]:
             _trainings_by_thread.pop(thread, None)
         else:
             _trainings_by_thread[thread] = before
+        _call_waiting()
 
     return leave_training
 

@@ -60,6 +60,8 @@ class TrainingLibrary:
     # Whether a call of a function, with these arguments, trains only after it has returned: it is left alone.
     trains_later: Callable[[Callable[..., object], tuple[Any, ...], Mapping[str, Any]], bool] | None = None
     check_options: Callable[[Mapping[str, object]], str | None] | None = None  # returns what is wrong with an option
+    # Modules of estimators that the library also fits for itself, outside of trainings: such a call is not recorded.
+    helper_modules: tuple[str, ...] = ()
     is_helper: bool = False  # other libraries call this one inside of their trainings; such calls are not recorded
 
     def find_patch_points(self) -> Iterator[PatchPoint]:

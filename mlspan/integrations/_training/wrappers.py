@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._guard import guard
 from ...tracing.mlflow_state.runs import get_active_run_id
+from ...tracing.operations.exceptions import read_module
 from .current import current_training, is_nested, join_remote_training
 from .patch_points import resolve_patch_point
 from .training import ActiveTraining, bind_arguments
@@ -55,6 +57,19 @@ def _trains_later(hook: MlflowAutologHook, fn: Any, args: tuple[Any, ...], kwarg
     return False
 
 
+def _is_of_library(hook: MlflowAutologHook, args: tuple[Any, ...], called: FrameType | None) -> bool:
+    """Return whether the library itself has called, in *called*, to fit a helper outside of trainings.
+
+    It does so in predictions.
+    """
+    modules = hook.library.helper_modules
+    caller = called.f_back if called is not None else None
+    if not modules or not args or caller is None or not read_module(type(args[0])).startswith(modules):
+        return False
+    package = modules[0].partition(".")[0]
+    return str(caller.f_globals.get("__name__")).startswith(f"{package}.")
+
+
 def _is_part(hook: MlflowAutologHook, args: tuple[Any, ...]) -> bool:
     """Return whether the training is a part of one that the first of several processes traces and logs."""
     with guard("asking which process of a training this is"):
@@ -74,6 +89,8 @@ def wrap_outer_layer(hook: MlflowAutologHook, place: Place, fn: Any, on: list[bo
         if not on:
             return (find_outermost_layer(place, args) or fn)(*args, **kwargs)
         if _leaves_alone(hook, args) or _trains_later(hook, fn, args, kwargs):
+            return fn(*args, **kwargs)
+        if _is_of_library(hook, args, inspect.currentframe()):
             return fn(*args, **kwargs)
         if hook.library.adjust_arguments is not None:
             with guard("reading the arguments of a training"):

@@ -112,7 +112,7 @@ class _RealtimeSession:
         if (now := get_runtime()) is None:
             return
         self.record.failure = kind, message = read_error(error)
-        named = {"exception.type": kind, "exception.message": now.policy.render_error(message)}
+        named = {"exception.type": kind, "exception.message": now.policy.describe_error(kind, message)}
         self.operation.span.add_event("exception", named)
 
     def _take_own_input(self, response: object) -> object:

@@ -67,6 +67,14 @@ class _AnyCallContract(Contract):
         assert traced.__cause__.__class__ is bare.__cause__.__class__
         self.check_span(error=type(bare))
 
+    def test_a_failure_without_content(self) -> None:
+        """With ``capture_content=False`` the span has the type of the error, and not what it says."""
+        tracing.configure(capture_content=False)
+        error = catch(self.call_and_fail, self.fails)
+        span = self.check_span(error=type(error))
+        told = [span.status.description, *((event.attributes or {}).get("exception.message") for event in span.events)]
+        assert [text for text in told if str(error) and str(error) in str(text)] == []
+
     def test_a_call_inside_a_span(self) -> None:
         """The span is a child of the caller's span, which is current again afterwards."""
         with tracing.span("outer"):

@@ -49,12 +49,14 @@ class SpanRedactor:
         ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == "mlspan"
         own: Mapping[str, Any] = dict(read_attributes(span))
         own_events: Sequence[Event] = span.events
+        own_status = span.status
         if not self._capture and not ours and (left := remove_foreign_content(span)) is not None:
             own, own_events = left
+            own_status = Status(span.status.status_code)  # its description is the message of an exception
         attributes = self._attributes.redact_attributes(own, content_attributes if ours else frozenset())
         events, links = tuple(map(self._redact_event, own_events)), tuple(map(self._redact_link, span.links))
         status, resource, name = (
-            self._redact_status(span.status),
+            self._redact_status(own_status),
             self._redact_resource(span.resource),
             self._attributes.redact_text(span.name),
         )

@@ -137,6 +137,10 @@ class ContentPolicy:
         """Return the text of an exception, redacted and cut; it may quote the API key that was refused."""
         return self.render_text(mask_api_keys(value))
 
+    def describe_error(self, kind: str, message: str) -> str:
+        """Return what a span says of an error: its message, which may quote content; without content, its type."""
+        return self.render_error(message) if self.on_spans else kind
+
     def render_json(self, value: object) -> str:
         """Return *value* as JSON text: redacted, and cut where it is longer than the limit."""
         if self.redact is None and (

@@ -13,15 +13,16 @@ from .content import ContentPolicy, replace_surrogates
 
 
 def write_exception(span: Span, policy: ContentPolicy, error: BaseException, error_type: str) -> None:
-    """Write an exception to the span, as an event and as its status."""
+    """Write an exception to the span, as an event and as its status; without content, its type and its stack alone."""
     span.set_attribute(sc.ERROR_TYPE, error_type)
     span.set_status(Status(StatusCode.ERROR))
     cancelled = isinstance(error, asyncio.CancelledError)
-    message = policy.render_error(_read_message(error)) or ("cancelled" if cancelled else "")
+    message = policy.describe_error(error_type, _read_message(error)) or ("cancelled" if cancelled else "")
+    stack = _format_stack(error) if policy.on_spans else "".join(traceback.format_tb(error.__traceback__))
     named = {
         "exception.type": error_type,
         "exception.message": message,
-        "exception.stacktrace": policy.render_error(_format_stack(error)),
+        "exception.stacktrace": policy.render_error(stack),
     }
     span.add_event("exception", named)
     span.set_status(Status(StatusCode.ERROR, message))

@@ -326,8 +326,9 @@ class Operation:
         if error is not None:
             write_exception(span, policy, error, error_type or sc.ERROR_OTHER)
         elif record.failure is not None:
-            span.set_attribute(sc.ERROR_TYPE, record.failure[0])
-            span.set_status(Status(StatusCode.ERROR, policy.render_error(record.failure[1])))
+            kind, message = record.failure
+            span.set_attribute(sc.ERROR_TYPE, kind)
+            span.set_status(Status(StatusCode.ERROR, policy.describe_error(kind, message)))
         content, others = record.build_end_attributes()
         limits = find_span_limits(span)
         said: dict[str, Any] = {}

@@ -132,10 +132,19 @@ def remove_foreign_content(span: ReadableSpan) -> tuple[Mapping[str, Any], tuple
     if not content:
         return None
     attributes = {name: value for name, value in foreign.attributes.items() if not _is_content(name, content)}
-    events = tuple(event for event in span.events if not _CONTENT_EVENTS.match(event.name))
+    events = tuple(_remove_message(event) for event in span.events if not _CONTENT_EVENTS.match(event.name))
     return attributes, events
 
 
+def _remove_message(event: Event) -> Event:
+    """Return an event without what an exception says, which may quote the request or the answer."""
+    told = event.attributes or {}
+    if told.keys().isdisjoint(_MESSAGES):
+        return event
+    return Event(event.name, {name: value for name, value in told.items() if name not in _MESSAGES}, event.timestamp)
+
+
+_MESSAGES: Final = frozenset({"exception.message", "exception.stacktrace"})
 _CONTENT_EVENTS: Final = re.compile(r"gen_ai\.(?!evaluation\.)|tool\.output")
 _NO_CONTENT: Final = {"gen_ai.prompt.name", "gen_ai.prompt.version"}
 
