@@ -8,6 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
+
+pytest.importorskip("mcp", reason="in the nox sessions mcp")
 from mcp import ClientSession, types
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp_kit import IS_FIRST
