@@ -351,6 +351,32 @@ class TestSearches:
         assert [event.attributes["mlspan.fit.metric.test_score"] for event in span.events] == list(scores)
         assert read_metrics(span)["mean_test_score"] == pytest.approx(scores.mean())
 
+    @pytest.mark.parametrize("is_held", [False, True])
+    @pytest.mark.parametrize("theirs", ["LightGBM's by us", "LightGBM's by MLflow"])
+    def test_a_cross_validation_where_lightgbm_is_traced(
+        self, runs: Any, spans: Spans, theirs: str, is_held: bool
+    ) -> None:
+        """MLflow's autologging of LightGBM patches scikit-learn's functions, too, and keeps what was there before."""
+        pytest.importorskip("lightgbm", reason="LightGBM is in the nox session classic")
+        import mlflow.lightgbm
+        import sklearn.model_selection
+        from sklearn.linear_model import LogisticRegression
+
+        before = sklearn.model_selection.cross_val_score
+        if theirs == "LightGBM's by MLflow":
+            mlflow.lightgbm.autolog()
+        else:
+            integrations.lightgbm.autolog()
+        integrations.sklearn.autolog(log_models=False)
+        call = before if is_held else sklearn.model_selection.cross_val_score
+        call(LogisticRegression(), X, Y, cv=2)
+        assert [span.name for span in spans.all if span.parent is None] == ["cross_val_score LogisticRegression"]
+        assert runs() == []
+        integrations.autolog(disable=True)
+        mlflow.lightgbm.autolog(disable=True)
+        assert sklearn.model_selection.cross_val_score is before
+        assert before.__code__.co_filename.endswith("_param_validation.py"), "it runs its own code again"
+
     def test_a_cross_validated_search_tells_no_earlier_candidates(self, runs: Any, spans: Spans) -> None:
         """What an estimator knows of its own fit is no result of a cross-validation, which copies it."""
         import sklearn.model_selection

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import ExitStack
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from ..._held_functions import is_redirected
 from ...hooks.held_functions import redirect_function
 from ...hooks.patching import Patch, Undo, apply_patches, note_patch_point
 from .library import PatchPoint
+from .mlflow_autolog import find_stored_name
 from .patch_points import is_function, observe_epochs, resolve_patch_point, wrap_patch_point
 from .predictions import trace_predictions
 from .wrappers import (
@@ -28,6 +30,7 @@ from .wrappers import (
 )
 
 if TYPE_CHECKING:
+    from ..._held_functions import FindReplacement
     from .mlflow_hook import MlflowAutologHook
 
 
@@ -52,6 +55,7 @@ class Layers:
                 if isinstance(owner, ModuleType):
                     find = functools.partial(find_outermost_layer, make_place((owner, name)))
                     undo.callback(redirect_function(owner, name, find))
+                    undo.callback(self._lay_below_patch(owner, name, find))
             if library.patch_epochs is not None:
                 undo.callback(library.patch_epochs())
             self._places = {make_place(point): resolve_patch_point(point) for point in self._patch_points}
@@ -75,6 +79,24 @@ class Layers:
         for function in sorted({name for _, name in self._patch_points}):
             classes = sum(name == function for _, name in self._patch_points)
             note_patch_point(f"{function} of {classes} classes and modules", "trainings", found=True)
+
+    def _lay_below_patch(self, owner: object, name: str, find: FindReplacement) -> Undo:
+        """Put a layer around the function that MLflow's patch for another library keeps: its next patch calls that."""
+        if (stored := find_stored_name(owner, name)) is None:
+            return lambda: None
+        original = vars(owner)[stored]
+        with ExitStack() as undo:
+            if not (isinstance(original, FunctionType) and is_redirected(original)):  # as one that was seen before
+                undo.callback(redirect_function(owner, stored, find))
+            undo.callback(wrap_patch_point(owner, stored, functools.partial(wrap_inner_layer, self._hook)))
+            layer, lift = vars(owner)[stored], undo.pop_all().close
+
+        def restore() -> None:
+            lift()
+            if vars(owner).get(name) is layer:  # MLflow has removed its patch, and put back what it kept
+                setattr(owner, name, original)
+
+        return restore
 
     def _find_unlogged(self) -> list[PatchPoint]:
         """Return the training functions for which MLflow starts no run."""

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
 from ..._guard import guard, warn_once
+from ..._private_names import report_missing_name
 from ...hooks.patching import replace_function
 
 UTILITIES: Final = "mlflow.utils.autologging_utils"
@@ -27,6 +28,11 @@ NAMES: Final[dict[str, tuple[str, str]]] = {  # what we need of MLflow: a module
 GENERAL: Final = "mlflow"  # the name under which MLflow keeps what mlflow.autolog() was called with
 
 GLOBALLY: Final = "globally_configured"  # a mark on what a library's autolog() was called with by mlflow.autolog()
+
+# Private names, each with what is lost without it; a warning says so.
+PRIVATE_NAMES: Final[dict[str, str]] = {
+    "_ORIGINAL_NAME": "cross-validations are not recorded as one where MLflow's autologging of LightGBM is on already",
+}
 
 Asked = Mapping[str, Any]  # what an autolog() of MLflow's was called with, defaults included
 
@@ -93,6 +99,22 @@ def read_asked(integration: str | None) -> Asked | None:
     if UTILITIES not in sys.modules:
         return None
     return (_look_up("AUTOLOGGING_INTEGRATIONS") or {}).get(integration or "") or None
+
+
+def find_stored_name(owner: object, name: str) -> str | None:
+    """Return the name under which MLflow keeps what its patch of *name* has replaced; None without a patch.
+
+    MLflow's next patch in this place calls what is kept, and not what is there. Its autologging of LightGBM patches
+    scikit-learn's cross-validations as well.
+    """
+    gorilla = sys.modules.get(NAMES["apply"][0])
+    if gorilla is None:
+        return None
+    if (pattern := getattr(gorilla, "_ORIGINAL_NAME", None)) is None:
+        report_missing_name("MLflow", "_ORIGINAL_NAME", PRIVATE_NAMES["_ORIGINAL_NAME"])
+        return None
+    stored = str(pattern % (name,))
+    return stored if stored in vars(owner) else None
 
 
 def read_on(integration: str | None) -> tuple[Asked, bool]:
