@@ -283,9 +283,11 @@ def test_bodies_that_are_odd(sent: Any, got: bytes, client: Any, scripted: Any, 
     assert len(spans.all) == 1
 
 
-def test_a_guardrail_that_intervened(client: Any, scripted: Any, spans: Spans) -> None:
+@pytest.mark.parametrize("action", ["INTERVENED", "GUARDRAIL_INTERVENED"])
+def test_a_guardrail_that_intervened(action: str, client: Any, scripted: Any, spans: Spans) -> None:
+    """AWS names it in two ways."""
     model, sent, whole, *_ = FAMILIES["llama"]
-    scripted.reply({**whole, "amazon-bedrock-guardrailAction": "INTERVENED"})
+    scripted.reply({**whole, "amazon-bedrock-guardrailAction": action})
     options = {"guardrailIdentifier": "g1", "guardrailVersion": "1"}
     client.invoke_model(modelId=model, body=json.dumps(sent), **options)["body"].read()
     attributes = dict(spans.one().attributes or {})

@@ -11,7 +11,7 @@ from ...hooks.requests import read_host_and_port
 from ...tracing.operations import semconv as sc
 from ...tracing.operations.records import Inference, Record
 
-INTERVENED: Final = frozenset({"INTERVENED", "GUARDRAILINTERVENED"})
+INTERVENED: Final = frozenset({"INTERVENED", "GUARDRAIL_INTERVENED"})
 
 
 class BedrockRequest(NamedTuple):
