@@ -842,7 +842,17 @@ CLASSIC = {
     "gluon": ["mlflow-skinny==3.17.*", "mxnet==1.9.1", "numpy<1.24", "pandas<2", "scipy<1.12"],
 }
 TESTS = {
-    "classic": ["sklearn", "xgboost", "lightgbm", "statsmodels", "optuna", "hyperopt", "mlflow_autolog"],
+    "classic": [
+        "sklearn",
+        "xgboost",
+        "lightgbm",
+        "statsmodels",
+        "optuna",
+        "hyperopt",
+        "mlflow_autolog",
+        "training_facts",
+        "deferred_install",
+    ],
     "tensorflow": ["keras"],
 }
 

@@ -69,3 +69,13 @@ def test_files_of_tests_are_read_without_the_libraries(tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "tests collected" in done.stdout
+
+
+def test_a_session_runs_each_file_that_trains() -> None:
+    """The main tests leave those out: a file that no session names would be run by nobody."""
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z0-9_]+", noxfile))
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        name = path.stem.removeprefix("test_")
+        if path != Path(__file__) and "pytest.mark.trains" in path.read_text(encoding="utf-8"):
+            assert not words.isdisjoint({name, path.stem}), f"no session of nox runs {path.name}"
