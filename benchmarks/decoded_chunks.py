@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import client_calls
 from client_calls import Call
@@ -18,7 +19,7 @@ from mlspan.tracing.operations.stream import PlainStream
 def list_chunks(stream: Call) -> list[Any]:
     """Return the chunks of a stream that nobody traces."""
     found: list[Any] = []
-    with replace_reader(found.extend):
+    with patch.object(client_calls, "_read", found.extend):
         stream()
     return found
 
@@ -38,7 +39,8 @@ def time_decoded(stream: Call, chunks: list[Any], rounds: int) -> Time:
 
     def add(read: list[Any]) -> float:
         kept: list[Any] = []  # what is dropped has ended
-        with replace_reader(partial(read_first, kept=kept)), catch_observers() as observers:
+        reader = partial(read_first, kept=kept)
+        with patch.object(client_calls, "_read", reader), catch_observers() as observers:
             stream()
         traced = PlainStream(Decoded(read), observers[-1])
         bare = timed(lambda: read_all(Decoded(read)))
@@ -71,18 +73,5 @@ def catch_observers() -> Iterator[list[Any]]:
         found.append(observer)
         own(self, stream, observer)
 
-    ResponseProxy.__init__ = init
-    try:
+    with patch.object(ResponseProxy, "__init__", init):
         yield found
-    finally:
-        ResponseProxy.__init__ = own
-
-
-@contextmanager
-def replace_reader(read: Callable[[Any], object]) -> Iterator[None]:
-    own = client_calls._read
-    client_calls._read = read
-    try:
-        yield
-    finally:
-        client_calls._read = own

@@ -39,14 +39,18 @@ SLOWDOWN = "MLSPAN_BENCHMARK_SLOWDOWN"  # how many times as long all takes
 KINDS = ("MLflow alone", "with mlspan", "with mlspan, spans not stored")
 
 
+def make_env(kind: str, folder: str) -> dict[str, str]:
+    """Return the environment of a process of this *kind*, whose state is in *folder*."""
+    stored = {"MLSPAN_TRACKING_URI": "none"} if kind == KINDS[2] else {}
+    return {**os.environ, "XDG_STATE_HOME": folder, "PYTHONHASHSEED": "0", **stored}
+
+
 class Process:
     """A process that fits when it is told to."""
 
     def __init__(self, kind: str, folder: str, closing: ExitStack) -> None:
         command = [sys.executable, __file__, "--serve", kind]
-        env = {**os.environ, "XDG_STATE_HOME": folder, "PYTHONHASHSEED": "0"}
-        if kind == KINDS[2]:
-            env["MLSPAN_TRACKING_URI"] = "none"
+        env = make_env(kind, folder)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = closing.enter_context(BoundedPopen(command, cwd=folder, env=env, text=True, **pipes))
 
@@ -156,9 +160,7 @@ def count_instructions(kind: str, fits: int) -> int:
     """Return what a process of a *kind* with so many *fits* executes outside of the kernel, in all threads."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, __file__]
-        env = {**os.environ, "XDG_STATE_HOME": folder, "PYTHONHASHSEED": "0", SLOWDOWN: "50"}
-        if kind == KINDS[2]:
-            env["MLSPAN_TRACKING_URI"] = "none"
+        env = make_env(kind, folder) | {SLOWDOWN: "50"}
         done = subprocess.run(
             [*command, "--serve", kind],
             cwd=folder,

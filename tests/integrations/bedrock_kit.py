@@ -20,6 +20,18 @@ def get_session() -> Any:
     return botocore.session.Session()
 
 
+GENERATE: Any = {
+    "input": {"text": "a greeting"},
+    "retrieveAndGenerateConfiguration": {
+        "type": "KNOWLEDGE_BASE",
+        "knowledgeBaseConfiguration": {
+            "knowledgeBaseId": "KB00000001",
+            "modelArn": "arn:aws:bedrock:us-east-1::foundation-model/m",
+        },
+    },
+}
+
+
 def knows(*path: str, operation: str = "Converse", service: str = "bedrock-runtime") -> bool:
     """Return whether this version of botocore knows a field of the operation's answer: it drops all others."""
     model = get_session().get_service_model(service)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("botocore.client", reason="in the nox sessions bedrock")
-from bedrock_kit import knows, make_client, send_events
+from bedrock_kit import GENERATE, knows, make_client, send_events
 
 from mlspan import integrations
 from mlspan.testing import Spans, content
@@ -85,16 +85,6 @@ def test_a_search_in_a_knowledge_base(client: Any, scripted: Any, spans: Spans) 
     assert [(one["id"], one["score"]) for one in documents] == [("s3://b/k", 0.5), ("c1", 0.0)]
 
 
-GENERATE: Any = {
-    "input": {"text": "a greeting"},
-    "retrieveAndGenerateConfiguration": {
-        "type": "KNOWLEDGE_BASE",
-        "knowledgeBaseConfiguration": {
-            "knowledgeBaseId": "KB00000001",
-            "modelArn": "arn:aws:bedrock:us-east-1::foundation-model/m",
-        },
-    },
-}
 CITED = {"retrievedReferences": [{"content": {"text": "Tea."}}]}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("botocore.client", reason="in the nox sessions bedrock")
-from bedrock_kit import ASKED, DUMMY, knows, make_client, send_events, stream_of, text
+from bedrock_kit import ASKED, DUMMY, GENERATE, knows, make_client, send_events, stream_of, text
 from botocore.exceptions import ClientError, EventStreamError
 from opentelemetry.trace import StatusCode
 from servers.aws_events import CONTENT_TYPE, encode_event, encode_message
@@ -34,16 +34,6 @@ FAILURES = [
     "someDayANewException",
 ]
 AGENT: Any = {"sessionId": "s1", "inputText": "a greeting"}
-GENERATE: Any = {
-    "input": {"text": "a greeting"},
-    "retrieveAndGenerateConfiguration": {
-        "type": "KNOWLEDGE_BASE",
-        "knowledgeBaseConfiguration": {
-            "knowledgeBaseId": "KB00000001",
-            "modelArn": "arn:aws:bedrock:us-east-1::foundation-model/m",
-        },
-    },
-}
 
 
 def encode(text: str) -> str:

@@ -75,11 +75,18 @@ def call_after_trainings(callback: Callable[[], None]) -> None:
 
 
 def _call_waiting() -> None:
-    if _waiting and not any(
+    if not _waiting:
+        return
+    if any(
         fitting is not None and fitting.is_open for fitting in [ref() for ref in list(_trainings_by_thread.values())]
     ):
-        while _waiting:
-            _waiting.pop()()
+        return
+    while _waiting:
+        try:
+            callback = _waiting.pop()
+        except IndexError:  # another thread's training has ended at the same time
+            return
+        callback()
 
 
 def note_thread(thread: threading.Thread, fitting: ActiveTraining | None) -> None:
